@@ -1,0 +1,7 @@
+"""What happens beside the training step: progress, samples of the model's beliefs, a graceful stop."""
+
+from lm.callbacks.beliefs import LogProbPicture, SampleText
+from lm.callbacks.graceful_stop import GracefulStop
+from lm.callbacks.progress import progress
+
+__all__ = ["GracefulStop", "LogProbPicture", "SampleText", "progress"]

@@ -1,0 +1,67 @@
+"""At each validation, what the model would write and what it expects, for TensorBoard."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lm.checks import above_zero, at_least
+from lm.language_model import LanguageModel
+from lm.module import TrainingModule
+from lm.plots import log_prob_heat_map
+
+
+def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
+    """The run's TensorBoard logger, or None where it has none."""
+    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+class SampleText(Callback):
+    """Logs a text of the model's own; its draws leave the training run's randomness alone.
+
+    Args:
+        words: the length of the text.
+        temperature: see `lm.generation.generate_ids`.
+    """
+
+    def __init__(self, words: int, temperature: float) -> None:
+        at_least(1, words=words)
+        above_zero(temperature=temperature)
+        self.words = words
+        self.temperature = temperature
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the text."""
+        if logger := tensorboard(trainer):
+            assert isinstance(pl_module, TrainingModule)
+            model = LanguageModel(pl_module.model, pl_module.vocabulary)
+            [text] = model.generate(words=self.words, temperature=self.temperature, seed=0)
+            logger.experiment.add_text("samples/text", text, trainer.global_step)
+
+
+class LogProbPicture(Callback):
+    """Logs the log-probability heat map of the first columns of the validation text.
+
+    Args:
+        columns: how many panels.
+        steps: how many positions in each.
+    """
+
+    def __init__(self, columns: int, steps: int) -> None:
+        at_least(1, columns=columns, steps=steps)
+        self.columns = columns
+        self.steps = steps
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the picture."""
+        if logger := tensorboard(trainer):
+            assert isinstance(pl_module, TrainingModule)
+            window = next(iter(trainer.datamodule.val_dataloader()))  # type: ignore[attr-defined]  # Lightning sets it
+            inputs, targets = (ids[: self.steps, : self.columns].to(pl_module.device) for ids in window)
+            with torch.inference_mode():
+                log_probs, _ = pl_module.model(inputs)
+            words = [pl_module.vocabulary.decode(column) for column in targets.T.clamp(min=0)]
+            figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), words)
+            logger.experiment.add_figure("samples/log_prob", figure, trainer.global_step)

@@ -1,0 +1,80 @@
+"""A checkpoint stands alone: weights, config and vocabulary, in primitive types."""
+
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+
+from lm.data.vocabulary import Vocabulary
+from lm.errors import UserError
+from lm.models import TokenModel
+
+KEY = "lm"  # where our own entry stands among Lightning's
+WEIGHTS = "model."  # what Lightning puts before the names of the model's weights
+
+
+class Checkpoint(NamedTuple):
+    """What is needed to use a trained model: its whole config, words and weights."""
+
+    config: dict[str, Any]
+    vocabulary: Vocabulary
+    weights: dict[str, Tensor]
+
+
+def entry(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """What we add to Lightning's checkpoint, under KEY."""
+    return {"config": config, "vocabulary": vocabulary.words}
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU without running any code that it may carry.
+
+    Raises:
+        UserError: if the file is missing, damaged, refused, or not a checkpoint of this project.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"No checkpoint at ckpt={path}: give the path of a .ckpt file that training has written.")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
+    try:
+        weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in stored["state_dict"].items()}
+        return Checkpoint(stored[KEY]["config"], Vocabulary(stored[KEY]["vocabulary"]), weights)
+    except (TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
+
+
+def build_model(checkpoint: Checkpoint) -> TokenModel:
+    """The trained model, in evaluation mode.
+
+    Raises:
+        UserError: if the config names anything but our models, or does not fit the weights.
+    """
+    config = checkpoint.config["model"]
+    _refuse_foreign_targets(config)
+    try:
+        model = instantiate(config, vocabulary_size=len(checkpoint.vocabulary))
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise UserError(f"The checkpoint's weights do not fit its config: {error}") from error
+    return model.eval()
+
+
+def _refuse_foreign_targets(config: Any) -> None:
+    """A checkpoint may come from a stranger, and `_target_` can name any function."""
+    if isinstance(config, dict):
+        target = config.get("_target_", "lm.models.")
+        if not (isinstance(target, str) and target.startswith("lm.models.")):
+            raise UserError(f"The checkpoint is refused: its config would call {target}, which is no model of ours.")
+        for value in config.values():
+            _refuse_foreign_targets(value)
+    elif isinstance(config, list):
+        for value in config:
+            _refuse_foreign_targets(value)

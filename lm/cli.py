@@ -1,0 +1,78 @@
+"""What the scripts share: a user's mistake ends in one line, and free text needs no quoting."""
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lm.errors import UserError
+
+
+def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Turn what a user can mend into one line on stderr and exit code 1; leave defects their traceback."""
+
+    @functools.wraps(main)
+    def wrapper(config: DictConfig) -> Any:
+        try:
+            return main(config)
+        except Exception as error:
+            if (message := users_mistake(error)) is None:
+                raise
+            raise CompactHydraException(message) from None
+
+    return wrapper
+
+
+def users_mistake(error: BaseException) -> str | None:
+    """The message for the user if `error` comes from what was asked for; None if it is a defect."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError | OmegaConfBaseException) or _is_misconfiguration(cause):
+            return " ".join(str(cause).split("\n    full_key:")[0].split())
+        cause = cause.__cause__
+    return None
+
+
+def _is_misconfiguration(error: BaseException) -> bool:
+    """Lightning's own word for a user's mistake; by name, so that `--help` need not import Lightning."""
+    return type(error).__name__ == "MisconfigurationException"
+
+
+def quote_free_text(arguments: list[str], keys: Iterable[str]) -> list[str]:
+    """Quote the values of `keys` so that Hydra takes commas, apostrophes and brackets in them as text."""
+    return [_quoted(argument) if argument.partition("=")[0] in keys else argument for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return argument
+    # Hydra unescapes a quote, and the backslashes before it or before the end, but no others
+    escaped = ""
+    for i, part in enumerate(value.split('"')):
+        if i:
+            escaped += '\\"'
+        trailing = len(part) - len(part.rstrip("\\"))
+        escaped += part + "\\" * trailing
+    return f'{key}="{escaped}"'
+
+
+def accept_free_text(*keys: str) -> None:
+    """Let this script's `keys` be given as plain text on the command line."""
+    sys.argv[1:] = quote_free_text(sys.argv[1:], keys)
+
+
+def quiet() -> None:
+    """Hide Lightning's hints that do not concern a user of these scripts."""
+    import logging
+
+    from lightning.pytorch.utilities.warnings import PossibleUserWarning
+
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

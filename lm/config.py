@@ -1,0 +1,87 @@
+"""The composed config: checked before any work, and kept with the checkpoint."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from typeguard import TypeCheckError, check_type
+
+from lm.errors import UserError
+
+
+def check(config: DictConfig) -> None:
+    """Check names and types of all values against the signatures of what they build, and build the model once.
+
+    The model is built without memory, for one word, so that its own checks run before any text is read.
+
+    Raises:
+        UserError: for the first value that does not fit.
+    """
+    for path, node in _nodes_with_target(config, ""):
+        _check_arguments(path, node)
+    with torch.device("meta"):
+        instantiate(config.model, vocabulary_size=1)
+
+
+def snapshot(config: DictConfig) -> dict[str, Any]:
+    """The config in primitive types, all interpolations resolved, with the text's folder as an absolute path."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    plain["data"]["root"] = str(Path(plain["data"]["root"]).expanduser().absolute())
+    return {str(key): value for key, value in plain.items()}
+
+
+def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            yield from _nodes_with_target(node[key], f"{path}.{key!s}".lstrip("."))
+
+
+def _check_arguments(path: str, node: DictConfig) -> None:
+    signature, hints = _signature(get_object(node._target_))
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for name in map(str, node):
+        if name in ("_target_", "_partial_", "_convert_", "_recursive_"):
+            continue
+        if name not in signature.parameters and not takes_any:
+            known = ", ".join(name for name in signature.parameters if name not in ("self", "args", "kwargs"))
+            raise UserError(f"{path}.{name} is unknown: {path} takes {known}.")
+        value = node[name]
+        if name in hints and not (isinstance(value, DictConfig) and "_target_" in value):
+            _check_type(f"{path}.{name}", value, hints[name])
+
+
+def _check_type(key: str, value: Any, hint: Any) -> None:
+    value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    alternatives = [value, tuple(value)] if isinstance(value, list) else [value]
+    if not any(_fits(alternative, hint) for alternative in alternatives):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise UserError(f"{key}={value} given, but it must be of type {expected}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(value, bool) and hint in (int, float):
+        return False  # Python counts True as 1; in a config it is a slip
+    try:
+        check_type(value, hint)
+    except TypeCheckError:
+        return False
+    return True
+
+
+@functools.cache
+def _signature(target: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    """The parameters of what is called, and the types of those that can be told."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # a type that exists only for checkers
+        hints = {}
+    return inspect.signature(target), hints

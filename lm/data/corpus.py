@@ -1,0 +1,148 @@
+"""A corpus as numbers: encoded in one pass, cached on disk, memory-mapped from there."""
+
+import hashlib
+import pickle
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.data.sources import Splits
+from lm.data.vocabulary import EOS, UNK, Vocabulary
+from lm.errors import UserError
+from lm.files import written_aside
+
+FORMAT = 1  # of the cache; raise it when encoding changes
+BLOCK = 1 << 20  # characters read at a time: a list of words never holds more than this much text
+
+
+class Corpus(NamedTuple):
+    """A vocabulary and the three splits as word numbers `[N]` (int32), with an `<eos>` after every line."""
+
+    vocabulary: Vocabulary
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+
+def load_corpus(
+    splits: Splits,
+    cache_dir: Path,
+    min_count: int = 1,
+    max_size: int | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> Corpus:
+    """The encoded corpus, from `cache_dir` when these files were encoded with these settings before.
+
+    Args:
+        splits: the text files.
+        cache_dir: where encoded corpora are kept, one file each.
+        min_count: words seen less often in the training split become `<unk>`.
+        max_size: the most frequent words to keep, `<unk>` and `<eos>` included; None keeps all.
+        vocabulary: encode with these words; None builds the vocabulary from the training split.
+
+    Raises:
+        UserError: if a file is not UTF-8 or the cache cannot be written.
+    """
+    settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(_sha256, splits)]
+    path = cache_dir / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:32]}.pt"
+    if corpus := _read(path):
+        return corpus
+    corpus = encode(splits, min_count, max_size, vocabulary)
+    _write(corpus, path)
+    return corpus
+
+
+def encode(splits: Splits, min_count: int, max_size: int | None, vocabulary: Vocabulary | None) -> Corpus:
+    """Encode the text files; see `load_corpus`."""
+    if vocabulary is None:
+        vocabulary, train = _encode_training_split(splits.train, min_count, max_size)
+    else:
+        train = number_words(splits.train, vocabulary.number)
+    valid, test = (number_words(file, vocabulary.number) for file in (splits.valid, splits.test))
+    return Corpus(vocabulary, *map(torch.from_numpy, (train, valid, test)))
+
+
+def number_words(file: Path, number: Callable[[str], int]) -> np.ndarray:
+    """The numbers `[N]` (int32) of all words of a text file, with that of `<eos>` after every line.
+
+    Raises:
+        UserError: if the file is not UTF-8.
+    """
+    blocks = [np.fromiter(map(number, words), np.int32) for words in _blocks_of_words(file)]
+    return np.concatenate(blocks)
+
+
+def choose_words(counts: dict[str, int], min_count: int, max_size: int | None) -> list[str]:
+    """The words to keep, most frequent first; ties keep the order of `counts`. `<unk>` and `<eos>` always stay.
+
+    `<unk>` counts what it stands for, so that its rank is its true one.
+    """
+    ranked = sorted((word for word in counts if word not in (UNK, EOS)), key=counts.__getitem__, reverse=True)
+    room = len(ranked) if max_size is None else max_size - 2
+    kept = [word for word in ranked[:room] if counts[word] >= min_count]
+    unknown = sum(counts.values()) - counts.get(EOS, 0) - sum(map(counts.__getitem__, kept))
+    final = {EOS: counts.get(EOS, 0), UNK: unknown} | {word: counts[word] for word in kept}
+    return sorted(final, key=final.__getitem__, reverse=True)
+
+
+def _encode_training_split(file: Path, min_count: int, max_size: int | None) -> tuple[Vocabulary, np.ndarray]:
+    """One pass over the text numbers words as they first appear; the ranks by frequency replace those after."""
+    first_seen: defaultdict[str, int] = defaultdict()
+    first_seen.default_factory = first_seen.__len__
+    ids = number_words(file, first_seen.__getitem__)
+    counts = dict(zip(first_seen, np.bincount(ids).tolist(), strict=True))
+    vocabulary = Vocabulary(choose_words(counts, min_count, max_size))
+    rank = np.fromiter(map(vocabulary.number, first_seen), np.int32)
+    return vocabulary, rank[ids]
+
+
+def _blocks_of_words(file: Path) -> Iterator[list[str]]:
+    try:
+        with file.open(encoding="utf-8") as text:
+            while lines := text.readlines(BLOCK):
+                yield f" {EOS} ".join([*(line.strip("\n") for line in lines), ""]).split()
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not UTF-8 text (byte {_first_bad_byte(file)}): convert it first.") from None
+
+
+def _first_bad_byte(file: Path) -> int:
+    try:
+        file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _checksum(corpus: Corpus) -> list[int]:
+    return [zlib.crc32(ids.numpy().data) for ids in corpus[1:]]
+
+
+def _read(path: Path) -> Corpus | None:
+    """The cached corpus, or None where there is none or it is damaged."""
+    try:
+        stored = torch.load(path, mmap=True, weights_only=True)
+        vocabulary = Vocabulary(stored["vocabulary"].split("\n"))
+        corpus = Corpus(vocabulary, *(stored[split] for split in Splits._fields))
+        return corpus if stored["checksum"] == _checksum(corpus) else None
+    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AssertionError, EOFError):
+        return None
+
+
+def _write(corpus: Corpus, path: Path) -> None:
+    try:
+        with written_aside(path) as aside:
+            texts = {"vocabulary": "\n".join(corpus.vocabulary.words), "checksum": _checksum(corpus)}
+            torch.save(texts | dict(zip(Splits._fields, corpus[1:], strict=True)), aside)
+    except OSError as error:
+        raise UserError(f"Cannot write the encoded corpus to {path.parent} ({error}): set data.cache_dir.") from error

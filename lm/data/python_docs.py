@@ -1,0 +1,66 @@
+"""The embedded corpus: English text that every Python carries, so that nothing has to be downloaded."""
+
+import ast
+import os
+import platform
+import pydoc_data.topics
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from lm.data.sources import Splits
+from lm.files import written_aside
+
+WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def python_docs(root: Path) -> Splits:
+    """The language reference and the standard library's docstrings, one paragraph a line, as three splits.
+
+    Every tenth document is for validation and the one after it for testing, so no document is in two splits.
+    Deterministic for one Python version, in whose own folder below `root` the files are written once.
+    """
+    home = root / f"{platform.python_implementation()}-{platform.python_version()}".lower()
+    splits = Splits(*(home / f"{split}.txt" for split in Splits._fields))
+    if not all(file.is_file() for file in splits):
+        documents = [document for document in _documents() if document]
+        valid, test = documents[8::10], documents[9::10]
+        train = [document for i, document in enumerate(documents) if i % 10 < 8]
+        for file, part in zip(splits, (train, valid, test), strict=True):
+            with written_aside(file) as aside:
+                aside.write_text("\n".join(part) + "\n", encoding="utf-8")
+    return splits
+
+
+def _documents() -> Iterator[str]:
+    for _, text in sorted(pydoc_data.topics.topics.items()):
+        yield _lines_of_words(text)
+    for path in _library_files():
+        yield _lines_of_words("\n\n".join(_docstrings(path)))
+
+
+def _library_files() -> Iterator[Path]:
+    """The sources of the standard library, without its tests, in an order that does not vary."""
+    library = Path(sysconfig.get_path("stdlib"))
+    for name in sorted(sys.stdlib_module_names):
+        package = library / name
+        files = sorted(package.rglob("*.py")) if package.is_dir() else [library / f"{name}.py"]
+        for file in files:
+            if file.is_file() and not {"test", "tests", "idle_test"} & set(file.relative_to(library).parts):
+                yield file
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=os.fspath(path))
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and (docstring := ast.get_docstring(node)):
+            yield docstring
+
+
+def _lines_of_words(text: str) -> str:
+    """A paragraph a line, words and punctuation marks separated by single spaces."""
+    paragraphs = (" ".join(WORD.findall(paragraph)) for paragraph in re.split(r"\n\s*\n", text))
+    return "\n".join(paragraph for paragraph in paragraphs if paragraph)

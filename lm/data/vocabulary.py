@@ -1,0 +1,42 @@
+"""Words and their numbers."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+UNK = "<unk>"  # stands for every word that the vocabulary lacks
+EOS = "<eos>"  # ends every line
+
+
+class Vocabulary:
+    """The words a model knows, each with its number from 0 to V - 1, the most frequent first.
+
+    Args:
+        words: all different, `<unk>` and `<eos>` among them.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+        self.index = {word: i for i, word in enumerate(self.words)}
+        assert len(self.index) == len(self.words), "a word stands twice in the vocabulary"
+        self.unk_id = self.index[UNK]
+        self.eos_id = self.index[EOS]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.index
+
+    def number(self, word: str) -> int:
+        """The number of `word`, or that of `<unk>`."""
+        return self.index.get(word, self.unk_id)
+
+    def encode(self, words: Iterable[str]) -> Tensor:
+        """The numbers `[T]` of `words`."""
+        return torch.tensor([self.number(word) for word in words], dtype=torch.long)
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """The words of numbers `[T]`."""
+        return [self.words[i] for i in ids.tolist()]

@@ -1,0 +1,116 @@
+"""Truncated back-propagation through time, the data side: columns of text, and windows that walk down them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+IGNORED = -100  # a target that is padding: torch's own ignore_index
+
+
+class Window(NamedTuple):
+    """Some steps of every column: inputs `[T, B]`, and targets `[T, B]`, the words that come one later."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+def training_columns(stream: Tensor, batch_size: int) -> Window:
+    """Cut a stream `[N]` into `batch_size` columns of equal length, one window as tall as they are.
+
+    What does not fill a row is left out, as is customary: fewer than `batch_size` words. Views, not copies.
+    The same cut gives the evaluation protocol of pytorch/examples, which also never scores a column's first word.
+    """
+    rows = len(stream) // batch_size
+    columns = stream[: rows * batch_size].view(batch_size, rows).t()
+    return Window(columns[:-1], columns[1:])
+
+
+def evaluation_columns(stream: Tensor, batch_size: int, eos_id: int) -> Window:
+    """Cut a stream `[N]` into `batch_size` columns in which every one of the N words is a target once.
+
+    The first word's context is `<eos>`, that of a later column's first word is the word before it.
+    The last column is padded with targets IGNORED.
+    """
+    rows = -(-len(stream) // batch_size)
+    padding = rows * batch_size - len(stream)
+    inputs = torch.cat([stream.new_tensor([eos_id]), stream[:-1], stream.new_full((padding,), eos_id)])
+    targets = torch.cat([stream, stream.new_full((padding,), IGNORED)])
+    return Window(inputs.view(batch_size, rows).t(), targets.view(batch_size, rows).t())
+
+
+def split_length(length: int, bptt: int) -> list[int]:
+    """Cut `length` steps into windows of `bptt`, the last one shorter."""
+    return [min(bptt, length - start) for start in range(0, length, bptt)]
+
+
+def jittered_lengths(length: int, bptt: int, generator: torch.Generator) -> list[int]:
+    """Cut `length` steps into windows of random length around `bptt`, the last one shorter.
+
+    N(bptt, 5) for 95 % of them and N(bptt / 2, 5) for the rest, at least 5 (Merity et al. 2017, section 5).
+    """
+    lengths: list[int] = []
+    while length > 0:
+        mean = bptt if torch.rand((), generator=generator) < 0.95 else bptt / 2
+        drawn = int(mean + 5 * torch.randn((), generator=generator))
+        lengths.append(min(length, max(5, drawn)))
+        length -= lengths[-1]
+    return lengths
+
+
+class Windows:
+    """The windows of one epoch after another, resumable at any window.
+
+    A plain iterable: Lightning would put a sampler into a map-style dataset and shuffle the columns apart.
+    With `jitter` the lengths are drawn once and shuffled anew for every epoch, so that window boundaries move
+    while the number of windows, which Lightning asks for only once, stays.
+
+    Args:
+        columns: inputs and targets `[L, B]`.
+        bptt: steps in a window.
+        jitter: whether to vary the lengths (see `jittered_lengths`).
+        seed: of the lengths and their order.
+    """
+
+    def __init__(self, columns: Window, bptt: int, jitter: bool = False, seed: int = 0) -> None:
+        self.columns = columns
+        self.jitter = jitter
+        self.seed = seed
+        steps = len(columns.inputs)
+        self.lengths = jittered_lengths(steps, bptt, self._generator(0)) if jitter else split_length(steps, bptt)
+        self.epoch = -1
+        self.position = 0  # windows handed out in this epoch
+        self.resuming = False
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[Window]:
+        if not self.resuming:
+            self.epoch += 1
+            self.position = 0
+        self.resuming = False
+        lengths = self._lengths_of_epoch()
+        start = sum(lengths[: self.position])
+        for length in lengths[self.position :]:
+            self.position += 1
+            yield Window(*(ids[start : start + length].long() for ids in self.columns))
+            start += length
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the iteration stands."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next iteration go on where `state` stood."""
+        self.epoch, self.position, self.resuming = state["epoch"], state["position"], True
+
+    def _lengths_of_epoch(self) -> list[int]:
+        if not self.jitter:
+            return self.lengths
+        order = torch.randperm(len(self.lengths), generator=self._generator(self.epoch + 1))
+        return [self.lengths[i] for i in order.tolist()]
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)

@@ -1,0 +1,123 @@
+"""A trained model for those who think in words: load it, ask for probabilities, let it write."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lm import checkpoint
+from lm.data.vocabulary import EOS, Vocabulary
+from lm.generation import generate_ids
+from lm.models import TokenModel
+from lm.reader import Reader
+
+CHUNK = 128  # positions scored at a time: [CHUNK, V] log-probabilities are in memory at once
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model thinks of a line: for each word its log-probability in nats, given all words before it.
+
+    Attributes:
+        words: as they were given, with `<eos>` at the end if it was scored.
+        known: whether the vocabulary has the word; if not, the log-probability is that of `<unk>`.
+        log_probs: in nats.
+        likeliest: for each position the model's own first choices, as pairs of word and log-probability.
+    """
+
+    words: list[str]
+    known: list[bool]
+    log_probs: list[float]
+    likeliest: list[list[tuple[str, float]]]
+
+    @property
+    def log_prob(self) -> float:
+        """The log-probability of the whole line in nats: the chain rule's sum."""
+        return sum(self.log_probs)
+
+
+class LanguageModel:
+    """A TokenModel and its vocabulary.
+
+    Args:
+        model: the network; it is put into evaluation mode.
+        vocabulary: its words.
+        config: of the run that trained it.
+    """
+
+    def __init__(self, model: TokenModel, vocabulary: Vocabulary, config: dict[str, Any] | None = None) -> None:
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+        self.config = config or {}
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LanguageModel":
+        """The model of a checkpoint, on the CPU; needs nothing but the file.
+
+        Raises:
+            UserError: if the file is missing, damaged, refused, or not a checkpoint of this project.
+        """
+        stored = checkpoint.load(path)
+        return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config)
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of `text`, in order, that the model sees only as `<unk>`."""
+        return [word for word in text.split() if word not in self.vocabulary]
+
+    def log_prob(self, text: str, eos: bool = True) -> float:
+        """The log-probability of a text in nats: the sum over its lines, each of which begins anew."""
+        return sum(self.score(line, eos=eos).log_prob for line in text.splitlines())
+
+    def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
+        """Score a line of words separated by white space.
+
+        Args:
+            line: the words.
+            top: how many of the model's own first choices to name at each position.
+            eos: whether the line's end is scored, too, as it is in a corpus.
+        """
+        words = line.split() + [EOS] * eos
+        log_probs, likeliest = [], []
+        for targets, rows in self._read_line(words):
+            log_probs += rows.gather(1, targets[:, None]).squeeze(1).tolist()
+            values, ids = rows.topk(min(top, len(self.vocabulary)))
+            names = map(self.vocabulary.decode, ids)
+            likeliest += [list(zip(*pair, strict=True)) for pair in zip(names, values.tolist(), strict=True)]
+        return Score(words, [word in self.vocabulary for word in words], log_probs, likeliest)
+
+    def log_probs(self, line: str, eos: bool = True) -> Tensor:
+        """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""
+        words = line.split() + [EOS] * eos
+        return torch.cat([torch.empty(0, len(self.vocabulary)), *(rows for _, rows in self._read_line(words))])
+
+    def stream(self, prompt: str = "", words: int = 100, num_samples: int = 1, **options: Any) -> Iterator[list[str]]:
+        """Yield the next word of each sample as it is made; see `lm.generation.generate_ids` for the options."""
+        tokens = self.vocabulary.encode([EOS, *prompt.split()]).to(self._device)
+        for ids in generate_ids(self.model, tokens, words, num_samples=num_samples, **options):
+            yield self.vocabulary.decode(ids)
+
+    def generate(self, prompt: str = "", words: int = 100, num_samples: int = 1, **options: Any) -> list[str]:
+        """Texts that begin with `prompt`; the options are those of `lm.generation.generate_ids`."""
+        steps = list(self.stream(prompt, words, num_samples, **options))
+        texts = zip(*steps, strict=True) if steps else [()] * num_samples
+        return [as_text([*prompt.split(), *text]) for text in texts]
+
+    def _read_line(self, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Targets `[T]` and log-probabilities `[T, V]`, some positions at a time, the first in view of `<eos>`."""
+        ids = self.vocabulary.encode([EOS, *words]).to(self._device)
+        reader = Reader(self.model, 1)
+        for inputs, targets in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
+            if len(targets):
+                yield targets.cpu(), reader.read(inputs[:, None]).squeeze(1).float().cpu()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+def as_text(words: list[str]) -> str:
+    """Words joined by spaces, lines ended where `<eos>` stands."""
+    return " ".join(words).replace(f" {EOS}", "\n").replace(f"{EOS}", "\n").replace("\n ", "\n")

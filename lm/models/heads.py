@@ -1,0 +1,54 @@
+"""From a core's outputs to log-probabilities, through two doors: all of them, or only the targets' loss."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lm.errors import UserError
+
+
+class SoftmaxHead(nn.Module):
+    """The full softmax: log_softmax(W h + b).
+
+    With tied weights W is the embedding's matrix (Press and Wolf 2017; Inan et al. 2017); where H and E differ,
+    a projection without bias maps h to E first.
+
+    Args:
+        hidden_size: H, the size of the core's outputs.
+        embedding: the model's embedding, `[V, E]`.
+        tie_weights: whether W is the embedding's matrix.
+        project: whether tied weights may use a projection; False demands H = E.
+
+    Raises:
+        UserError: if the weights are to be tied, the sizes differ and `project` is False.
+    """
+
+    def __init__(self, hidden_size: int, embedding: nn.Embedding, tie_weights: bool, project: bool = True) -> None:
+        super().__init__()
+        vocabulary_size, embedding_size = embedding.weight.shape
+        needs_projection = tie_weights and hidden_size != embedding_size
+        if needs_projection and not project:
+            raise UserError(
+                f"tie_weights=true needs hidden_size ({hidden_size}) = embedding_size ({embedding_size}): "
+                "make them equal, or set model.head.project=true."
+            )
+        self.projection = nn.Linear(hidden_size, embedding_size, bias=False) if needs_projection else nn.Identity()
+        self.decoder = nn.Linear(embedding_size if tie_weights else hidden_size, vocabulary_size)
+        nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
+        nn.init.zeros_(self.decoder.bias)
+        if tie_weights:
+            self.decoder.weight = embedding.weight
+
+    def log_prob(self, hidden: Tensor) -> Tensor:
+        """The log-probability in nats of every word: `[T, B, H]` → `[T, B, V]`."""
+        return F.log_softmax(self._logits(hidden), dim=-1)
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`.
+
+        Zero where the target is torch's ignore_index, -100.
+        """
+        logits = self._logits(hidden)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.decoder(self.projection(hidden))

@@ -1,0 +1,203 @@
+"""The Transformer core (Vaswani et al. 2017), decoder only, with its keys and values as state."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lm.checks import at_least, one_of, probability
+from lm.errors import UserError
+from lm.models.core import Core
+from lm.models.state import State
+
+POSITIONS = ("sinusoidal", "rotary")
+NORMS = ("post", "pre")
+ACTIVATIONS = ("relu", "gelu", "swiglu")
+
+
+class TransformerCore(Core):
+    """Causal self-attention layers over the inputs times √E.
+
+    The state holds, for each layer, the keys and values of the P positions read so far, `[B, heads, P, H / heads]`
+    each; the inputs of a call stand at positions P, P + 1, and so on.
+
+    Args:
+        input_size: E, the size of the embedded tokens; where it differs from H, a linear layer maps it.
+        hidden_size: H, the width of the layers.
+        feedforward_size: the width inside each layer's feed-forward block.
+        num_layers: the number of layers.
+        num_heads: attention heads, a divisor of `hidden_size`.
+        dropout: the share dropped of the inputs, the attention weights, and each block's inner and outer outputs.
+        context: the number of positions that it is meant to look over: those of a training window.
+        positions: "sinusoidal" adds them to the inputs; "rotary" turns queries and keys (Su et al. 2021).
+        norm: "post" normalises after each residual sum; "pre" before each block and once at the end.
+        activation: of the feed-forward block: "relu", "gelu", or "swiglu" (Shazeer 2020).
+
+    Raises:
+        UserError: if a value is out of range or `num_heads` does not divide `hidden_size`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        feedforward_size: int,
+        num_layers: int,
+        num_heads: int,
+        dropout: float,
+        context: int,
+        positions: str = "sinusoidal",
+        norm: str = "post",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        at_least(1, hidden_size=hidden_size, feedforward_size=feedforward_size, num_layers=num_layers)
+        at_least(1, num_heads=num_heads, context=context)
+        probability(dropout=dropout)
+        one_of(POSITIONS, positions=positions)
+        one_of(NORMS, norm=norm)
+        if hidden_size % num_heads:
+            raise UserError(f"num_heads={num_heads} given, but it must divide hidden_size={hidden_size}.")
+        if positions == "rotary" and hidden_size // num_heads % 2:
+            raise UserError(f"positions=rotary needs an even hidden_size / num_heads, not {hidden_size // num_heads}.")
+        self.output_size = hidden_size
+        self.context = context
+        self.positions = positions
+        self.num_heads = num_heads
+        self.head_size = hidden_size // num_heads
+        self.projection = nn.Linear(input_size, hidden_size) if input_size != hidden_size else nn.Identity()
+        self.scale = math.sqrt(input_size)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            TransformerLayer(hidden_size, feedforward_size, num_heads, dropout, norm, activation)
+            for _ in range(num_layers)
+        )
+        self.final_norm = nn.LayerNorm(hidden_size) if norm == "pre" else nn.Identity()
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read `[T, B, E]` after the positions of `state`; returns the outputs `[T, B, H]` and the longer state."""
+        past, steps = state[0][0].size(2), inputs.size(0)
+        mask = causal_mask(steps, past, inputs.device)
+        features = self.projection(inputs * self.scale)
+        rotation = None
+        if self.positions == "rotary":
+            rotation = position_angles(past, steps, self.head_size, inputs.device)
+        else:
+            angles = position_angles(past, steps, self.output_size, inputs.device)
+            features = features + sinusoids(angles, self.output_size)[:, None]
+        features = self.dropout(features)
+        next_state = []
+        for layer, keys_and_values in zip(self.layers, state, strict=True):
+            features, keys_and_values = layer(features, keys_and_values, mask, rotation)
+            next_state.append(keys_and_values)
+        return self.final_norm(features), tuple(next_state)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Keys and values of no positions, for each layer."""
+        empty = next(self.parameters()).new_empty(batch_size, self.num_heads, 0, self.head_size)
+        return tuple((empty, empty) for _ in self.layers)
+
+    def carry(self, state: State) -> State:
+        """The state that the next window starts from: an empty one, windows are read independently."""
+        return self.initial_state(batch_size=state[0][0].size(0))
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, then a feed-forward block, each with a residual sum, a norm and dropout."""
+
+    def __init__(
+        self, hidden_size: int, feedforward_size: int, num_heads: int, dropout: float, norm: str, activation: str
+    ) -> None:
+        super().__init__()
+        self.attention = CausalAttention(hidden_size, num_heads, dropout)
+        self.feedforward = FeedForward(hidden_size, feedforward_size, dropout, activation)
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.feedforward_norm = nn.LayerNorm(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.pre_norm = norm == "pre"
+
+    def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
+        """Map `[T, B, H]` to `[T, B, H]` and lengthen the layer's keys and values by T positions."""
+        if self.pre_norm:
+            attended, state = self.attention(self.attention_norm(features), state, mask, rotation)
+            features = features + self.dropout(attended)
+            return features + self.dropout(self.feedforward(self.feedforward_norm(features))), state
+        attended, state = self.attention(features, state, mask, rotation)
+        features = self.attention_norm(features + self.dropout(attended))
+        return self.feedforward_norm(features + self.dropout(self.feedforward(features))), state
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention of new positions to all before them and to themselves."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_size = hidden_size // num_heads
+        self.dropout = dropout
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size)
+        nn.init.xavier_uniform_(self.query_key_value.weight)  # as torch's own layer starts
+        nn.init.zeros_(self.query_key_value.bias)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
+        """Map `[T, B, H]` to `[T, B, H]`; the keys and values of the state gain T positions."""
+        steps, batch_size, _ = features.shape
+        heads = self.query_key_value(features).view(steps, batch_size, 3, self.num_heads, self.head_size)
+        query, key, value = heads.permute(2, 1, 3, 0, 4)  # [B, heads, T, head_size] each
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        past_keys, past_values = state
+        keys = torch.cat([past_keys.to(key.dtype), key], dim=2)
+        values = torch.cat([past_values.to(value.dtype), value], dim=2)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, keys, values, mask.to(query.dtype), dropout)
+        return self.output(attended.permute(2, 0, 1, 3).flatten(2)), (keys, values)
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a non-linearity between them; swiglu gates one half of the first map by the other."""
+
+    def __init__(self, hidden_size: int, feedforward_size: int, dropout: float, activation: str) -> None:
+        super().__init__()
+        one_of(ACTIVATIONS, activation=activation)
+        self.activation = activation
+        self.inner = nn.Linear(hidden_size, 2 * feedforward_size if activation == "swiglu" else feedforward_size)
+        self.outer = nn.Linear(feedforward_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map `[T, B, H]` to `[T, B, H]`, each position by itself."""
+        return self.outer(self.dropout(self._activate(self.inner(features))))
+
+    def _activate(self, features: Tensor) -> Tensor:
+        if self.activation == "swiglu":
+            gate, features = features.chunk(2, dim=-1)
+            return F.silu(gate) * features
+        return F.gelu(features) if self.activation == "gelu" else F.relu(features)
+
+
+def causal_mask(steps: int, past: int, device: torch.device) -> Tensor:
+    """What each of T new positions may attend to, `[T, P + T]`: 0 for itself and the past, -inf for the future."""
+    return torch.ones(steps, past + steps, device=device).tril(diagonal=past).log()
+
+
+def position_angles(past: int, steps: int, size: int, device: torch.device) -> Tensor:
+    """The angles `[T, ⌈size / 2⌉]` of positions P … P + T - 1: position × 10000^(-2i / size)."""
+    positions = torch.arange(past, past + steps, device=device, dtype=torch.float32)
+    frequencies = torch.exp(torch.arange(0, size, 2, device=device) * (-math.log(10_000.0) / size))
+    return positions[:, None] * frequencies
+
+
+def sinusoids(angles: Tensor, size: int) -> Tensor:
+    """Sines in the even features and cosines in the odd ones: `[T, ⌈size / 2⌉]` → `[T, size]`."""
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :size]
+
+
+def rotate(features: Tensor, angles: Tensor) -> Tensor:
+    """Turn each pair of features of `[B, heads, T, D]` by the angles `[T, D / 2]` of its position."""
+    even, odd = features[..., 0::2], features[..., 1::2]
+    sin, cos = angles.sin().to(features.dtype), angles.cos().to(features.dtype)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)

@@ -1,0 +1,155 @@
+"""The LightningModule: the training step, what is logged, and the optimizer; nothing of the architecture."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lm import checkpoint
+from lm.data.vocabulary import Vocabulary
+from lm.data.windows import Window
+from lm.metrics import TextLoss
+from lm.models import State, TokenModel
+
+
+class TrainingModule(LightningModule):
+    """Trains and evaluates a TokenModel on windows whose state flows from one to the next.
+
+    Args:
+        model: what to train.
+        vocabulary: its words, for the checkpoint.
+        config: of the whole run, in primitive types, for the checkpoint.
+        optimizer: makes the optimizer, given the parameters; None for evaluation only.
+        scheduler: makes an lr_scheduler_config, given the optimizer and `total_steps`; see `lm.schedules`.
+    """
+
+    def __init__(
+        self,
+        model: TokenModel,
+        vocabulary: Vocabulary,
+        config: dict[str, Any],
+        optimizer: Callable[[Iterator[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[..., LRSchedulerConfigType] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.vocabulary = vocabulary
+        self.config = config
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.train_loss = TextLoss()
+        self.eval_loss = TextLoss()
+        # Validation runs in the middle of an epoch and under inference mode, whose tensors may not enter autograd:
+        # the two never share a state.
+        self.train_state: State | None = None
+        self.eval_state: State | None = None
+        self.clock = Clock()
+
+    def on_train_epoch_start(self) -> None:
+        """The columns begin anew."""
+        self.train_state = None
+        self.train_loss.reset()
+        self.clock.restart()
+
+    def training_step(self, window: Window, batch_idx: int) -> Tensor:
+        """The mean loss in nats of a window's targets."""
+        nll, state = self.model.nll(window.inputs, window.targets, self.train_state)
+        self.train_state = self.model.core.carry(state)
+        self.train_loss.update(nll.detach(), window.targets)
+        self.clock.count(window.targets.numel() * self.trainer.world_size)
+        if self._is_logging_step:
+            self._log_interval()
+        return nll.mean()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the norm of the gradient before it is clipped."""
+        if self._is_logging_step:
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
+
+    def on_validation_epoch_start(self) -> None:
+        """The columns begin anew."""
+        self.eval_state = None
+        self.eval_loss.reset()
+
+    def validation_step(self, window: Window, batch_idx: int) -> None:
+        """Count a window's loss."""
+        nll, state = self.model.nll(window.inputs, window.targets, self.eval_state)
+        self.eval_state = self.model.core.carry(state)
+        self.eval_loss.update(nll, window.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and perplexity of the whole split."""
+        self._log_split("val")
+        self.clock.restart()
+
+    def on_test_epoch_start(self) -> None:
+        """As for validation."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, window: Window, batch_idx: int) -> None:
+        """As for validation."""
+        self.validation_step(window, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the loss and perplexity of the whole split."""
+        self._log_split("test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimizer and its schedule over the steps of this run."""
+        assert self.make_optimizer is not None and self.make_scheduler is not None, "built for evaluation only"
+        optimizer = self.make_optimizer(self.parameters())
+        steps = int(self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps=steps)}
+
+    def on_save_checkpoint(self, stored: dict[str, Any]) -> None:
+        """Add what makes the checkpoint stand alone."""
+        stored[checkpoint.KEY] = checkpoint.entry(self.config, self.vocabulary)
+
+    @property
+    def _is_logging_step(self) -> bool:
+        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]  # its logger connector sets it
+
+    def _log_interval(self) -> None:
+        """Log what happened since the last time; the learning rate is the one of the step under way."""
+        result = self.train_loss.compute()
+        seconds, batches, tokens = self.clock.read()
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, Optimizer)
+        self.log_dict({"train/loss": result["loss"], "train/ppl": result["ppl"]}, prog_bar=True)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+        self.log("speed/tokens_per_second", tokens / seconds, prog_bar=True)
+        self.log("speed/ms_per_batch", 1000 * seconds / batches)
+        self.train_loss.reset()
+        self.clock.restart()
+
+    def _log_split(self, split: str) -> None:
+        result = self.eval_loss.compute()
+        values = {f"{split}/{name}": value.to(torch.float32) for name, value in result.items()}
+        self.log_dict(values, prog_bar=False)
+
+
+class Clock:
+    """Seconds, batches and tokens since it was last restarted."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new interval."""
+        self.start = time.perf_counter()
+        self.batches = self.tokens = 0
+
+    def count(self, tokens: int) -> None:
+        """Count a batch."""
+        self.batches += 1
+        self.tokens += tokens
+
+    def read(self) -> tuple[float, int, int]:
+        """Seconds, batches and tokens of this interval."""
+        return time.perf_counter() - self.start, self.batches, self.tokens

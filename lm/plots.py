@@ -1,0 +1,76 @@
+"""Pictures of what a model believes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lm.errors import UserError
+from lm.files import written_aside
+
+COLUMNS = 1200  # of a panel's picture: more token indices than that share a column
+FORMATS = ("png", "pdf", "svg")
+
+
+def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]]) -> Figure:
+    """Draw log-probabilities, one panel per text: sequence position down, token index across.
+
+    Where several token indices share a column of the picture, it shows the likeliest of them.
+
+    Args:
+        log_probs: for each text the log-probabilities of every word at every position, `[T, V]`, in nats.
+        words: for each text the words that really came, T of them, written beside the rows.
+    """
+    panels = [_pooled(panel.numpy()) for panel in log_probs]
+    height = max(2.5, 0.16 * max(map(len, words)) + 1)
+    figure = Figure(figsize=(5.5 * len(panels) + 1, height), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    lowest = min(float(panel.min()) for panel in panels)
+    for column, (axis, panel, text) in enumerate(zip(axes, panels, words, strict=True)):
+        image = axis.imshow(
+            panel,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="viridis",
+            vmin=lowest,
+            vmax=0,
+            extent=(0, log_probs[column].shape[1], len(text) - 0.5, -0.5),
+        )
+        axis.set_title(f"text {column + 1}")
+        axis.set_xlabel("token index (0 is the most frequent word)")
+        axis.set_yticks(range(len(text)), [_shortened(word) for word in text], fontsize=7)
+    axes[0].set_ylabel("sequence position (the word that came)")
+    figure.colorbar(image, ax=axes, label="log-probability (nats)")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format that the file's ending names.
+
+    Raises:
+        UserError: if the format is unknown or the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    form = path.suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(FORMATS)}.")
+    try:
+        with written_aside(path) as aside:
+            figure.savefig(aside, dpi=120, format=form)
+    except OSError as error:
+        raise UserError(f"Cannot write plot={path}: {error.strerror}.") from error
+    return path
+
+
+def _pooled(panel: np.ndarray) -> np.ndarray:
+    """The highest value in each group of neighbouring token indices: `[T, V]` → `[T, ≤ COLUMNS]`."""
+    size = -(-panel.shape[1] // COLUMNS)
+    padding = -panel.shape[1] % size
+    padded = np.pad(panel, ((0, 0), (0, padding)), constant_values=-np.inf)
+    return padded.reshape(len(panel), -1, size).max(axis=2)
+
+
+def _shortened(word: str) -> str:
+    return (word if len(word) <= 16 else word[:15] + "…").replace("$", r"\$")

@@ -1,0 +1,68 @@
+"""What a run leaves for people and for programs: a table on the terminal, a JSON file."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from lm.callbacks.beliefs import tensorboard
+from lm.errors import UserError
+from lm.files import written_aside
+
+NAMES = {"val": "validation", "test": "test"}
+
+
+def best_checkpoint(trainer: Trainer) -> str | None:
+    """The path of the best checkpoint, or None where none was kept."""
+    callback = trainer.checkpoint_callback
+    return getattr(callback, "best_model_path", None) or None
+
+
+def validation_metrics(trainer: Trainer) -> dict[str, float]:
+    """The validation results of the best checkpoint; of the last weights where none was kept."""
+    last = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    if best_checkpoint(trainer) is None:
+        return last
+    perplexity = trainer.checkpoint_callback.best_model_score.item()  # type: ignore[union-attr]
+    return last | {"val/loss": math.log(perplexity), "val/ppl": perplexity}
+
+
+def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Put the run into TensorBoard's table of hyper-parameters with what it reached, and its config as text."""
+    perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
+    if logger := tensorboard(trainer):
+        logger.log_hyperparams(dict(config), perplexities)
+        logger.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+
+
+def print_results(metrics: Mapping[str, float], **facts: object) -> None:
+    """Print a row for each split that was scored, and what else there is to say below it."""
+    table = Table("split", "loss (nats)", "perplexity", "tokens scored")
+    for split, name in NAMES.items():
+        if f"{split}/loss" in metrics:
+            loss, ppl, tokens = (metrics[f"{split}/{key}"] for key in ("loss", "ppl", "tokens"))
+            table.add_row(name, f"{loss:.4f}", f"{ppl:,.2f}", f"{int(tokens):,}")
+    console = Console()
+    console.print(table)
+    for fact, value in facts.items():
+        # a path must stay in one piece to be copied
+        console.print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def write_json(values: Mapping[str, object], path: Path) -> None:
+    """Write values as JSON, whole or not at all.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    try:
+        with written_aside(path) as aside:
+            aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error

@@ -1,0 +1,58 @@
+"""The table that ends a multirun: every job, what it changed, and what came of it."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from lm.files import written_aside
+
+METRICS_FILE = "metrics.json"  # what a job that ended well has left in its folder
+COLUMNS = ("job", "overrides", "val/loss", "val/ppl", "test/ppl", "status")
+
+
+class SweepTable(Callback):
+    """Reads what the jobs of a multirun have left behind, prints it as a table and writes `sweep.csv`."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Collect, write and print; the best validation perplexity comes first."""
+        folder = Path(config.hydra.sweep.dir)
+        rows = sorted(
+            map(job_row, folder.glob("*/.hydra")), key=lambda row: (row["val/ppl"] or float("inf"), row["job"])
+        )
+        if not rows:
+            return
+        with written_aside(folder / "sweep.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        table = Table(*COLUMNS)
+        for row in rows:
+            table.add_row(*(_shown(row[column]) for column in COLUMNS))
+        console = Console()
+        console.print(table)
+        console.print(f"sweep: {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
+
+
+def job_row(hydra_folder: Path) -> dict[str, Any]:
+    """The row of one job, from the folder where Hydra keeps its config."""
+    job = hydra_folder.parent
+    overrides = OmegaConf.to_container(OmegaConf.load(hydra_folder / "overrides.yaml"))
+    assert isinstance(overrides, list)
+    metrics_file = job / METRICS_FILE
+    metrics = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.exists() else {}
+    return {
+        "job": job.name,
+        "overrides": " ".join(map(str, overrides)),
+        **{name: metrics.get(name) for name in ("val/loss", "val/ppl", "test/ppl")},
+        "status": "done" if metrics else "failed",
+    }
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,58 @@
+"""Train a language model, test its best checkpoint, and print what came of it."""
+
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from lm.cli import one_line_errors
+
+
+def train(config: DictConfig) -> dict[str, float]:
+    """Run the whole job that `config` describes and return its metrics."""
+    # torch and Lightning take seconds to import; `--help` and `--cfg job` do without them
+    import lightning
+
+    from lm import config as configs
+    from lm.cli import quiet
+    from lm.module import TrainingModule
+    from lm.results import best_checkpoint, log_hyperparameters, print_results, validation_metrics, write_json
+    from lm.sweep import METRICS_FILE
+
+    quiet()
+    configs.check(config)
+    lightning.seed_everything(config.seed, verbose=False)
+    callbacks = list(instantiate(config.callbacks).values())
+    loggers = list(instantiate(config.logger).values())
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+
+    data = instantiate(config.data)
+    vocabulary = data.corpus.vocabulary
+    model = instantiate(config.model, vocabulary_size=len(vocabulary))
+    plain_config = configs.snapshot(config)
+    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
+    module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)
+
+    trainer.fit(module, data)
+    metrics = validation_metrics(trainer)
+    checkpoint = best_checkpoint(trainer)
+    if config.test:
+        metrics |= trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False)[0]
+
+    if trainer.is_global_zero:
+        log_hyperparameters(trainer, plain_config, metrics)
+        write_json(metrics, Path(config.run_dir, METRICS_FILE))
+        print_results(metrics, best_checkpoint=checkpoint, run_folder=config.run_dir)
+    return metrics
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+@one_line_errors
+def main(config: DictConfig) -> float:
+    """Train, and hand a sweeper the validation perplexity to minimise."""
+    return train(config)["val/ppl"]
+
+
+if __name__ == "__main__":
+    main()
