@@ -67,6 +67,12 @@ def accept_free_text(*keys: str) -> None:
     sys.argv[1:] = quote_free_text(sys.argv[1:], keys)
 
 
+def warn_of_unknown_words(words: list[str]) -> None:
+    """Say on stderr which words the model will see as `<unk>`."""
+    if words:
+        print(f"not in the vocabulary, read as <unk>: {' '.join(dict.fromkeys(words))}", file=sys.stderr)
+
+
 def quiet() -> None:
     """Hide Lightning's hints that do not concern a user of these scripts."""
     import logging

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from typeguard import TypeCheckError, check_type
 
 from lm.errors import UserError
+
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
 
 
 def check(config: DictConfig) -> None:
@@ -23,9 +25,10 @@ def check(config: DictConfig) -> None:
         UserError: for the first value that does not fit.
     """
     for path, node in _nodes_with_target(config, ""):
-        _check_arguments(path, node)
-    with torch.device("meta"):
-        instantiate(config.model, vocabulary_size=1)
+        check_arguments(get_object(node._target_), node, path)
+    if "model" in config:
+        with torch.device("meta"):
+            instantiate(config.model, vocabulary_size=1)
 
 
 def snapshot(config: DictConfig) -> dict[str, Any]:
@@ -44,18 +47,22 @@ def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]
             yield from _nodes_with_target(node[key], f"{path}.{key!s}".lstrip("."))
 
 
-def _check_arguments(path: str, node: DictConfig) -> None:
-    signature, hints = _signature(get_object(node._target_))
+def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], path: str = "") -> None:
+    """Check the names and types of `values` against the parameters of `function`.
+
+    Raises:
+        UserError: for the first value that does not fit; `path` says where in the config it stands.
+    """
+    signature, hints = _signature(function)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    for name in map(str, node):
-        if name in ("_target_", "_partial_", "_convert_", "_recursive_"):
-            continue
+    for name in (name for name in values if name not in RESERVED):
+        key = f"{path}.{name}".lstrip(".")
         if name not in signature.parameters and not takes_any:
             known = ", ".join(name for name in signature.parameters if name not in ("self", "args", "kwargs"))
-            raise UserError(f"{path}.{name} is unknown: {path} takes {known}.")
-        value = node[name]
+            raise UserError(f"{key} is unknown: {path} takes {known}.")
+        value = values[name]
         if name in hints and not (isinstance(value, DictConfig) and "_target_" in value):
-            _check_type(f"{path}.{name}", value, hints[name])
+            _check_type(key, value, hints[name])
 
 
 def _check_type(key: str, value: Any, hint: Any) -> None:

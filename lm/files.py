@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lm.errors import UserError
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
@@ -20,3 +22,18 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a text file, whole or not at all, and return its path.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    path = Path(path).expanduser()
+    try:
+        with written_aside(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+    return path

@@ -33,12 +33,21 @@ def generate_ids(
     Raises:
         UserError: if a value is out of range.
     """
-    at_least(0, words=words)
-    at_least(1, top_k=top_k, num_samples=num_samples)
-    above_zero(temperature=temperature)
+    check_options(words, temperature, top_k, num_samples, seed)
     generator = torch.Generator(prompt.device)
     generator.manual_seed(seed) if seed is not None else generator.seed()
     return _generate(model, prompt, words, temperature, top_k, num_samples, generator)
+
+
+def check_options(words: int, temperature: float, top_k: int | None, num_samples: int, seed: int | None) -> None:
+    """Check the options of `generate_ids`.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+    at_least(0, words=words, seed=seed)
+    at_least(1, top_k=top_k, num_samples=num_samples)
+    above_zero(temperature=temperature)
 
 
 def sample(log_probs: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:

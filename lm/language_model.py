@@ -1,6 +1,7 @@
 """A trained model for those who think in words: load it, ask for probabilities, let it write."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class Score:
     def log_prob(self) -> float:
         """The log-probability of the whole line in nats: the chain rule's sum."""
         return sum(self.log_probs)
+
+    @property
+    def perplexity(self) -> float:
+        """Per scored word; NaN for an empty line of which nothing is scored."""
+        return math.exp(-self.log_prob / len(self.words)) if self.words else math.nan
 
 
 class LanguageModel:
@@ -118,6 +124,14 @@ class LanguageModel:
         return next(self.model.parameters()).device
 
 
-def as_text(words: list[str]) -> str:
-    """Words joined by spaces, lines ended where `<eos>` stands."""
-    return " ".join(words).replace(f" {EOS}", "\n").replace(f"{EOS}", "\n").replace("\n ", "\n")
+def pieces(words: Iterable[str]) -> Iterator[str]:
+    """Yield the text of words one by one: a space between them, a new line where `<eos>` stands."""
+    space = ""
+    for word in words:
+        yield "\n" if word == EOS else space + word
+        space = "" if word == EOS else " "
+
+
+def as_text(words: Iterable[str]) -> str:
+    """Join the `pieces` of words."""
+    return "".join(pieces(words))

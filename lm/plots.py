@@ -53,15 +53,25 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         UserError: if the format is unknown or the file cannot be written.
     """
     path = Path(path).expanduser()
-    form = path.suffix.removeprefix(".").lower()
-    if form not in FORMATS:
-        raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(FORMATS)}.")
+    form = check_format(path)
     try:
         with written_aside(path) as aside:
             figure.savefig(aside, dpi=120, format=form)
     except OSError as error:
         raise UserError(f"Cannot write plot={path}: {error.strerror}.") from error
     return path
+
+
+def check_format(path: str | Path) -> str:
+    """Return the format that the file's ending names.
+
+    Raises:
+        UserError: if it is none of FORMATS.
+    """
+    form = Path(path).suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(FORMATS)}.")
+    return form
 
 
 def _pooled(panel: np.ndarray) -> np.ndarray:

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lm.callbacks.beliefs import tensorboard
-from lm.errors import UserError
-from lm.files import written_aside
+from lm.files import write_text
 
 NAMES = {"val": "validation", "test": "test"}
 
@@ -61,8 +60,4 @@ def write_json(values: Mapping[str, object], path: Path) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
-    try:
-        with written_aside(path) as aside:
-            aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+    write_text(json.dumps(values, indent=2) + "\n", path)

@@ -1,0 +1,57 @@
+"""Let a trained model write; needs nothing but its checkpoint."""
+
+from collections.abc import Iterable
+from itertools import chain
+
+import hydra
+from omegaconf import DictConfig
+
+from lm.cli import accept_free_text, one_line_errors, warn_of_unknown_words
+
+
+def generate(config: DictConfig) -> list[str]:
+    """Write the samples that `config` asks for, a single one word by word, and return them."""
+    from lm import LanguageModel
+    from lm.config import check_arguments
+    from lm.files import write_text
+    from lm.generation import check_options
+    from lm.language_model import pieces
+
+    options = {name: config[name] for name in ("words", "temperature", "top_k", "num_samples", "seed")}
+    check_arguments(check_options, options)
+    check_options(**options)
+    model = LanguageModel.load(config.ckpt)
+    warn_of_unknown_words(model.unknown(config.prompt))
+
+    if config.num_samples == 1:
+        words = (word for [word] in model.stream(config.prompt, **options))
+        texts = [print_as_it_comes(pieces(chain(config.prompt.split(), words)))]
+    else:
+        texts = model.generate(config.prompt, **options)
+        for number, text in enumerate(texts, 1):
+            print(f"--- {number} ---\n{text}")
+    if config.out:
+        write_text("\n\n".join(texts) + "\n", config.out)
+    return texts
+
+
+def print_as_it_comes(parts: Iterable[str]) -> str:
+    """Print the parts of a text one by one and return it."""
+    text = ""
+    for part in parts:
+        print(part, end="", flush=True)
+        text += part
+    print()
+    return text
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
+@one_line_errors
+def main(config: DictConfig) -> None:
+    """Generate."""
+    generate(config)
+
+
+if __name__ == "__main__":
+    accept_free_text("prompt")
+    main()
