@@ -1,6 +1,7 @@
 """What the scripts share: a user's mistake ends in one line, and free text needs no quoting."""
 
 import functools
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -75,10 +76,9 @@ def warn_of_unknown_words(words: list[str]) -> None:
 
 def quiet() -> None:
     """Hide Lightning's hints that do not concern a user of these scripts."""
-    import logging
-
     from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)

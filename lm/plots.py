@@ -24,7 +24,7 @@ def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]
         words: for each text the words that really came, T of them, written beside the rows.
     """
     panels = [_pooled(panel.numpy()) for panel in log_probs]
-    height = max(2.5, 0.16 * max(map(len, words)) + 1)
+    height = max(3.0, 0.18 * max(map(len, words)) + 1)
     figure = Figure(figsize=(5.5 * len(panels) + 1, height), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     lowest = min(float(panel.min()) for panel in panels)
@@ -41,7 +41,7 @@ def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]
         axis.set_title(f"text {column + 1}")
         axis.set_xlabel("token index (0 is the most frequent word)")
         axis.set_yticks(range(len(text)), [_shortened(word) for word in text], fontsize=7)
-    axes[0].set_ylabel("sequence position (the word that came)")
+    axes[0].set_ylabel("sequence position")
     figure.colorbar(image, ax=axes, label="log-probability (nats)")
     return figure
 

@@ -1,0 +1,112 @@
+"""Small corpora and small models that many tests share."""
+
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from lm.data import EOS, UNK, Vocabulary
+from lm.models import RecurrentCore, SoftmaxHead, TokenEmbedding, TokenModel, TransformerCore
+
+V = 30
+RECURRENT = ("rnn_tanh", "rnn_relu", "lstm", "gru")
+TRANSFORMERS = {
+    "transformer": {},
+    "transformer_pre": {"norm": "pre"},
+    "transformer_rotary": {"positions": "rotary"},
+    "transformer_gelu": {"activation": "gelu"},
+    "transformer_swiglu": {"activation": "swiglu"},
+}
+CORES = (*RECURRENT, *TRANSFORMERS)
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def make_core(name: str, hidden_size: int = 12, dropout: float = 0.0, context: int = 16) -> Callable:
+    if name in RECURRENT:
+        return partial(RecurrentCore, cell=name, hidden_size=hidden_size, num_layers=2, dropout=dropout)
+    sizes = {"hidden_size": hidden_size, "feedforward_size": 20, "num_layers": 2, "num_heads": 2}
+    return partial(TransformerCore, **sizes, dropout=dropout, context=context, **TRANSFORMERS[name])
+
+
+def make_model(name: str, embedding_size: int = 12, tie_weights: bool = False, **core: object) -> TokenModel:
+    torch.manual_seed(0)
+    embedding = partial(TokenEmbedding, embedding_size=embedding_size)
+    return TokenModel(V, embedding, make_core(name, **core), partial(SoftmaxHead, tie_weights=tie_weights)).eval()
+
+
+@pytest.fixture(params=CORES)
+def core_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def vocabulary() -> Vocabulary:
+    return Vocabulary([EOS, UNK, *(f"w{i}" for i in range(V - 2))])
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with structure: a word is mostly followed by its successor."""
+    folder = tmp_path_factory.mktemp("corpus")
+    chooser = random.Random(0)
+    for split, lines in (("train", 150), ("valid", 30), ("test", 31)):
+        text = []
+        for _ in range(lines):
+            word, words = chooser.randrange(20), []
+            for _ in range(chooser.randrange(3, 20)):
+                words.append(f"w{word}")
+                word = (word + 1) % 20 if chooser.random() < 0.8 else chooser.randrange(20)
+            text.append(" ".join(words))
+        (folder / f"{split}.txt").write_text("\n".join(text) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wikitext2() -> Path:
+    """The real corpus, where the environment names its folder."""
+    if "LM_WIKITEXT2" not in os.environ:
+        pytest.skip("set LM_WIKITEXT2 to the folder of the real Wikitext-2")
+    return Path(os.environ["LM_WIKITEXT2"])
+
+
+def tiny_config(text_folder: Path, run_dir: Path, *overrides: str) -> DictConfig:
+    """The config of a training run of a second or two."""
+    small = (
+        "data=text",
+        f"data.root={text_folder}",
+        f"data.cache_dir={text_folder}/cache",
+        "data.batch_size=4",
+        "data.eval_batch_size=3",
+        "data.bptt=8",
+        "model.embedding.embedding_size=16",
+        "model.core.hidden_size=16",
+        "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=10",
+        f"run_dir={run_dir}",
+    )
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", [*small, *overrides])
+
+
+@pytest.fixture(scope="session")
+def trained(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The best checkpoint of a small LSTM or Transformer, trained on the small corpus once a session."""
+    from scripts.train import train
+
+    checkpoints: dict[str, Path] = {}
+
+    def checkpoint(model: str) -> Path:
+        if model not in checkpoints:
+            run_dir = tmp_path_factory.mktemp(model)
+            learning_rate = "optimizer.lr=10" if model == "lstm" else "optimizer.lr=1"
+            train(tiny_config(text_folder, run_dir, f"model={model}", learning_rate))
+            checkpoints[model] = run_dir / "checkpoints" / "best.ckpt"
+        return checkpoints[model]
+
+    return checkpoint

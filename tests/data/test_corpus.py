@@ -1,0 +1,133 @@
+"""Encoding and its cache: every token counted, every damage noticed."""
+
+import threading
+
+import pytest
+import torch
+
+from lm.data import EOS, UNK, Splits, Vocabulary, corpus, load_corpus
+from lm.data.sources import folder
+from lm.errors import UserError
+
+
+def splits_of(tmp_path, train="a b a\nc a\n", valid="b d\n", test="a\n"):
+    files = Splits(*(tmp_path / f"{split}.txt" for split in Splits._fields))
+    for file, text in zip(files, (train, valid, test), strict=True):
+        file.write_bytes(text.encode())
+    return files
+
+
+def words(loaded, split):
+    return loaded.vocabulary.decode(getattr(loaded, split))
+
+
+def test_every_line_ends_with_eos(tmp_path):
+    loaded = load_corpus(splits_of(tmp_path), tmp_path / "cache")
+    assert words(loaded, "train") == ["a", "b", "a", EOS, "c", "a", EOS]
+    assert words(loaded, "valid") == ["b", UNK, EOS]
+
+
+@pytest.mark.parametrize("text", ["a b\r\n\r\nc", "a b\n\nc", " a\tb \n \nc\n"])
+def test_line_ends_and_spaces_of_any_kind_give_the_same_words(tmp_path, text):
+    loaded = load_corpus(splits_of(tmp_path, train=text), tmp_path / "cache")
+    assert words(loaded, "train") == ["a", "b", EOS, EOS, "c", EOS]
+
+
+def test_text_longer_than_a_block_is_cut_nowhere(tmp_path, monkeypatch):
+    text = "".join(f"w{i} w{i % 7}\n" for i in range(300))
+    whole = words(load_corpus(splits_of(tmp_path, train=text), tmp_path / "cache"), "train")
+    monkeypatch.setattr(corpus, "BLOCK", 64)
+    assert words(load_corpus(splits_of(tmp_path, train=text), tmp_path / "other"), "train") == whole
+    assert whole == text.replace("\n", f" {EOS} ").split()
+
+
+def test_vocabulary_is_ordered_by_frequency_and_ties_by_first_appearance(tmp_path):
+    loaded = load_corpus(splits_of(tmp_path, train="z y x\nx y\nx <unk> <unk> <unk> <unk>\n"), tmp_path / "cache")
+    assert loaded.vocabulary.words == [UNK, EOS, "x", "y", "z"]
+
+
+def test_min_count_and_max_size_turn_rare_words_into_unk(tmp_path):
+    files = splits_of(tmp_path, train="a a a a b b c\n")
+    rare = load_corpus(files, tmp_path / "cache", min_count=2)
+    assert rare.vocabulary.words == ["a", "b", EOS, UNK]
+    assert words(rare, "train") == ["a", "a", "a", "a", "b", "b", UNK, EOS]
+    small = load_corpus(files, tmp_path / "cache", max_size=3)
+    assert small.vocabulary.words == ["a", UNK, EOS]
+    assert words(small, "train") == ["a", "a", "a", "a", UNK, UNK, UNK, EOS]
+
+
+def test_a_given_vocabulary_is_kept(tmp_path):
+    vocabulary = Vocabulary(["b", EOS, UNK])
+    loaded = load_corpus(splits_of(tmp_path), tmp_path / "cache", vocabulary=vocabulary)
+    assert words(loaded, "train") == [UNK, "b", UNK, EOS, UNK, UNK, EOS]
+
+
+def test_second_load_comes_from_the_cache_memory_mapped(tmp_path, monkeypatch):
+    files = splits_of(tmp_path)
+    first = load_corpus(files, tmp_path / "cache")
+    monkeypatch.setattr(corpus, "encode", None)
+    second = load_corpus(files, tmp_path / "cache")
+    assert second.vocabulary.words == first.vocabulary.words
+    assert all(torch.equal(a, b) and b.dtype == torch.int32 for a, b in zip(first[1:], second[1:], strict=True))
+
+
+def test_changed_text_or_settings_are_encoded_anew(tmp_path):
+    files = splits_of(tmp_path)
+    load_corpus(files, tmp_path / "cache")
+    load_corpus(files, tmp_path / "cache", min_count=2)
+    files.train.write_text("q\n")
+    assert words(load_corpus(files, tmp_path / "cache"), "train") == ["q", EOS]
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign"])
+def test_damaged_cache_is_noticed_and_rebuilt(tmp_path, damage):
+    files = splits_of(tmp_path, train="a b c d e f g h\n" * 500)
+    whole = load_corpus(files, tmp_path / "cache")
+    expected = whole.train.clone()
+    [cached] = (tmp_path / "cache").iterdir()
+    content = bytearray(cached.read_bytes())
+    if damage == "flipped":
+        position = content.index(expected.numpy().tobytes()[:400]) + 200
+        content[position] ^= 1
+    replacement = {"truncated": content[: len(content) // 2], "flipped": content, "empty": b"", "foreign": b"x" * 999}
+    del whole
+    cached.write_bytes(replacement[damage])
+    assert torch.equal(load_corpus(files, tmp_path / "cache").train, expected)
+    assert torch.equal(corpus._read(cached).train, expected)
+
+
+def test_two_loads_at_once_agree_and_leave_one_whole_file(tmp_path):
+    files, results = splits_of(tmp_path, train="a b c\n" * 2000), []
+    threads = [
+        threading.Thread(target=lambda: results.append(load_corpus(files, tmp_path / "cache"))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert all(torch.equal(result.train, results[0].train) for result in results)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_text_that_is_not_utf8_is_named_with_its_first_bad_byte(tmp_path):
+    files = splits_of(tmp_path)
+    files.valid.write_bytes(b"abc \xff def\n")
+    with pytest.raises(UserError, match=r"valid\.txt is not UTF-8 text \(byte 4\)"):
+        load_corpus(files, tmp_path / "cache")
+
+
+def test_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"Cannot write the encoded corpus to .*set data\.cache_dir"):
+        load_corpus(splits_of(tmp_path), tmp_path / "file" / "cache")
+
+
+def test_wikitext2_has_its_published_counts(wikitext2, tmp_path):
+    loaded = load_corpus(folder(wikitext2), tmp_path)
+    assert len(loaded.vocabulary) == 33_278
+    assert [len(split) for split in loaded[1:]] == [2_088_628, 217_646, 245_569]
+    for split in (loaded.valid, loaded.test):  # 'valid and test hold no word that train lacks'
+        text = (split is loaded.valid and "valid.txt") or "test.txt"
+        assert (split == loaded.vocabulary.unk_id).sum() == (wikitext2 / text).read_text().split().count(UNK)

@@ -1,0 +1,78 @@
+"""The data module: each process its own columns, and sizes that do not fit refused."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lm.data import IGNORED, TextDataModule
+from lm.data.sources import folder
+from lm.errors import UserError
+
+
+@pytest.fixture
+def make_data(text_folder, tmp_path):
+    def make(world_size=1, rank=0, **options):
+        data = TextDataModule(folder, text_folder, tmp_path, bptt=8, **options)
+        data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)
+        return data
+
+    return make
+
+
+def targets_of(windows):
+    return torch.cat([window.targets for window in windows])
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_the_columns_of_one(make_data, world_size):
+    sizes = {"batch_size": 6, "eval_batch_size": 7}
+    alone = make_data(**sizes)
+    together = [make_data(world_size, rank, **sizes) for rank in range(world_size)]
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        parts = [getattr(data, loader)() for data in together]
+        assert len({len(part) for part in parts}) == 1, "every process needs the same number of windows"
+        whole = targets_of(getattr(alone, loader)())
+        assert torch.equal(torch.cat([targets_of(part) for part in parts], dim=1), whole)
+
+
+@pytest.mark.parametrize("eval_batch_size", [1, 3, 10])
+def test_validation_and_test_score_every_token(make_data, eval_batch_size):
+    data = make_data(eval_batch_size=eval_batch_size)
+    for windows, split in ((data.val_dataloader(), data.corpus.valid), (data.test_dataloader(), data.corpus.test)):
+        targets = targets_of(windows)
+        scored = targets[targets != IGNORED]
+        assert torch.equal(scored.sort().values, split.long().sort().values)
+
+
+def test_trimmed_evaluation_scores_what_the_example_scores(make_data):
+    data = make_data(eval_batch_size=10, trim_evaluation=True)
+    rows = len(data.corpus.valid) // 10
+    assert targets_of(data.val_dataloader()).shape == (rows - 1, 10)
+
+
+def test_jitter_is_for_training_only(make_data):
+    data = make_data(bptt_jitter=True)
+    assert len({len(window.inputs) for window in data.train_dataloader()}) > 3
+    assert {len(window.inputs) for window in list(data.val_dataloader())[:-1]} == {8}
+
+
+def test_batch_size_that_the_corpus_does_not_allow_is_refused(make_data):
+    with pytest.raises(UserError, match=r"data.batch_size=5000 given, but \d+ words of text allow at most \d+"):
+        make_data(batch_size=5000).train_dataloader()
+
+
+def test_batch_size_that_the_devices_cannot_share_is_refused(make_data):
+    with pytest.raises(UserError, match=r"data.batch_size=5 cannot be divided among 2 devices: use a multiple of 2"):
+        make_data(world_size=2, batch_size=5).train_dataloader()
+
+
+def test_fewer_evaluation_columns_than_devices_are_refused(make_data):
+    with pytest.raises(UserError, match=r"eval_batch_size must be at least the number of devices, 3"):
+        make_data(world_size=3, eval_batch_size=2).val_dataloader()
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "bptt", "min_count", "max_size"])
+def test_sizes_below_one_are_refused_before_any_text_is_read(tmp_path, name):
+    with pytest.raises(UserError, match=f"{name}=0 given"):
+        TextDataModule(folder, tmp_path / "missing", tmp_path, **{name: 0})

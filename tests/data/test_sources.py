@@ -1,0 +1,117 @@
+"""Finding and fetching text: every way it can fail is one clear sentence."""
+
+import hashlib
+import http.server
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lm.data import sources
+from lm.errors import UserError
+
+
+def write_splits(folder: Path, pattern: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "valid", "test"):
+        (folder / pattern.format(split=split)).write_text(f"{split} text\n")
+
+
+@pytest.mark.parametrize("pattern", sources.FILE_NAMES)
+@pytest.mark.parametrize("below", ["", "unpacked"])
+def test_folder_finds_splits_under_every_name(tmp_path, pattern, below):
+    write_splits(tmp_path / below, pattern)
+    found = sources.folder(tmp_path)
+    assert [file.read_text() for file in found] == ["train text\n", "valid text\n", "test text\n"]
+
+
+def test_folder_without_text_says_what_to_put_where(tmp_path):
+    with pytest.raises(UserError, match=r"No text in data.root=.*put \{train,valid,test\}.txt .*data=python_docs"):
+        sources.folder(tmp_path)
+
+
+def test_missing_split_is_named(tmp_path):
+    write_splits(tmp_path, "{split}.txt")
+    (tmp_path / "valid.txt").unlink()
+    with pytest.raises(UserError, match=r"The valid split is missing: put it at .*valid\.txt"):
+        sources.folder(tmp_path)
+
+
+def test_empty_split_is_named(tmp_path):
+    write_splits(tmp_path, "{split}.txt")
+    (tmp_path / "test.txt").write_text("")
+    with pytest.raises(UserError, match=r"The test split .*test\.txt is empty"):
+        sources.folder(tmp_path)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server of our own on this machine; gives the folder it serves and its address."""
+    served = tmp_path / "served"
+    write_splits(served, "{split}.txt")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(served))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield served, f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def checksums(served: Path, address: str) -> dict[str, str]:
+    return {
+        f"{address}/{file.name}": "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest() for file in served.iterdir()
+    }
+
+
+def test_download_fetches_once(server, tmp_path):
+    served, address = server
+    files = checksums(served, address)
+    found = sources.download(tmp_path / "root", files)
+    assert [file.read_text() for file in found] == ["train text\n", "valid text\n", "test text\n"]
+    for file in served.iterdir():
+        file.unlink()
+    assert sources.download(tmp_path / "root", files) == found
+
+
+def test_download_unpacks_an_archive(server, tmp_path):
+    served, address = server
+    with zipfile.ZipFile(tmp_path / "corpus.zip", "w") as archive:
+        for file in list(served.iterdir()):
+            archive.write(file, f"corpus/wiki.{file.stem}.tokens")
+            file.unlink()
+    (tmp_path / "corpus.zip").rename(served / "corpus.zip")
+    found = sources.download(tmp_path / "root", checksums(served, address))
+    assert found.train.read_text() == "train text\n"
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [
+        "wiki.test.tokens",
+        "wiki.train.tokens",
+        "wiki.valid.tokens",
+    ]
+
+
+def test_wrong_checksum_leaves_nothing_behind_and_says_what_to_do(server, tmp_path):
+    served, address = server
+    files = checksums(served, address)
+    (served / "valid.txt").write_text("something else")
+    with pytest.raises(UserError, match=r"valid\.txt is not the file it should be.*Put the files into data\.root"):
+        sources.download(tmp_path / "root", files)
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_no_network_says_what_to_do(tmp_path):
+    files = {"http://127.0.0.1:9/train.txt": "sha256:" + "0" * 64}
+    with pytest.raises(UserError, match=r"Could not download http://127\.0\.0\.1:9/train\.txt.*data=python_docs"):
+        sources.download(tmp_path / "root", files)
+
+
+def test_download_into_a_place_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"Could not write to .*Set data\.root"):
+        sources.download(tmp_path / "file" / "root", {"http://127.0.0.1:9/train.txt": "sha256:0"})

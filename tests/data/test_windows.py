@@ -1,0 +1,118 @@
+"""BPTT windows: every target is the word after its input, columns stay columns, and iteration can resume."""
+
+import itertools
+
+import pytest
+import torch
+
+from lm.data.windows import (
+    IGNORED,
+    Window,
+    Windows,
+    evaluation_columns,
+    jittered_lengths,
+    split_length,
+    training_columns,
+)
+
+EOS_ID = 999
+
+
+def stream(length: int) -> torch.Tensor:
+    return torch.arange(length, dtype=torch.int32)
+
+
+def joined(windows) -> Window:
+    parts = list(windows)
+    return Window(*(torch.cat([part[i] for part in parts]) for i in range(2)))
+
+
+def test_training_columns_walk_down_the_text_with_targets_one_later():
+    inputs, targets = training_columns(stream(23), 4)
+    assert inputs.T.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8], [10, 11, 12, 13], [15, 16, 17, 18]]
+    assert torch.equal(targets, inputs + 1)
+
+
+def test_training_columns_are_views_of_the_stream():
+    text = stream(1000)
+    inputs, targets = training_columns(text, 10)
+    assert {inputs.untyped_storage().data_ptr(), targets.untyped_storage().data_ptr()} == {
+        text.untyped_storage().data_ptr()
+    }
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 23, 100])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 10])
+@pytest.mark.parametrize("bptt", [1, 4, 200])
+def test_evaluation_scores_every_token_once_in_view_of_the_word_before_it(length, batch_size, bptt):
+    inputs, targets = joined(Windows(evaluation_columns(stream(length), batch_size, EOS_ID), bptt))
+    scored = targets != IGNORED
+    assert sorted(targets[scored].tolist()) == list(range(length))
+    context_of = dict(zip(targets[scored].tolist(), inputs[scored].tolist(), strict=True))
+    assert context_of == {i: EOS_ID if i == 0 else i - 1 for i in range(length)}
+
+
+@pytest.mark.parametrize("bptt", [1, 3, 5, 100])
+def test_windows_joined_are_the_columns(bptt):
+    columns = training_columns(stream(50), 4)
+    windows = Windows(columns, bptt)
+    parts = list(windows)
+    assert len(parts) == len(windows) == -(-11 // bptt)
+    assert all(len(part.inputs) == bptt for part in parts[:-1])
+    together = joined(parts)
+    assert together.inputs.dtype == torch.long
+    assert torch.equal(together.inputs, columns.inputs)
+    assert torch.equal(together.targets, columns.targets)
+
+
+def test_the_examples_protocol_leaves_its_documented_tokens_unscored():
+    _, targets = training_columns(stream(245_569), 10)
+    assert targets.numel() == (245_569 // 10 - 1) * 10 == 245_550
+
+
+def test_jittered_windows_cover_the_columns_with_other_boundaries_each_epoch():
+    columns = training_columns(stream(4000), 2)
+    windows = Windows(columns, 35, jitter=True, seed=1)
+    epochs = [[len(part.inputs) for part in windows] for _ in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert {len(epoch) for epoch in epochs} == {len(windows)}
+    assert torch.equal(joined(windows).inputs, columns.inputs)
+    same_seed, other_seed = (Windows(columns, 35, jitter=True, seed=seed) for seed in (1, 2))
+    assert [len(part.inputs) for part in same_seed] == epochs[0]
+    assert [len(part.inputs) for part in other_seed] != epochs[0]
+
+
+def test_jittered_lengths_follow_their_distribution():
+    lengths = torch.tensor(jittered_lengths(700_000, 70, torch.Generator().manual_seed(0))[:-1], dtype=torch.float)
+    short = lengths < 52
+    assert 0.03 < short.float().mean() < 0.07
+    assert lengths[~short].mean() == pytest.approx(69.5, abs=0.5)  # rounded down
+    assert lengths[~short].std() == pytest.approx(5, abs=0.3)
+    assert lengths.min() >= 5
+
+
+def test_every_epoch_starts_at_the_top():
+    windows = Windows(training_columns(stream(50), 4), 3)
+    next(iter(windows))
+    assert torch.equal(joined(windows).inputs, joined(windows).inputs)
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+@pytest.mark.parametrize("taken", [1, 5])
+def test_a_restored_iteration_goes_on_with_the_very_next_window(jitter, taken):
+    columns = training_columns(stream(2000), 4)
+    windows = Windows(columns, 20, jitter, seed=3)
+    list(windows)  # an epoch before, so that the epoch counts
+    iterator = iter(windows)
+    list(itertools.islice(iterator, taken))
+    state = windows.state_dict()
+    rest = [part.inputs.tolist() for part in iterator]
+    restored = Windows(columns, 20, jitter, seed=3)
+    restored.load_state_dict(state)
+    assert [part.inputs.tolist() for part in restored] == rest
+    assert [part.inputs.tolist() for part in restored] == [part.inputs.tolist() for part in windows]
+
+
+def test_split_length_leaves_the_rest_to_the_last_window():
+    assert split_length(10, 4) == [4, 4, 2]
+    assert split_length(8, 4) == [4, 4]

@@ -1,0 +1,115 @@
+"""What holds for every core: probabilities that sum to one, causality, and one state signature for all."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lm.models import map_state
+from tests.conftest import V, make_model
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(V, (11, 3), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("tie_weights", [False, True])
+@pytest.mark.parametrize("embedding_size", [12, 10])
+def test_probabilities_of_every_position_sum_to_one(core_name, tokens, tie_weights, embedding_size):
+    log_probs, _ = make_model(core_name, embedding_size, tie_weights)(tokens)
+    assert log_probs.shape == (11, 3, V)
+    assert (log_probs <= 0).all()
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(11, 3))
+
+
+def test_nll_of_both_doors_agrees_in_values_and_gradients(core_name, tokens):
+    model = make_model(core_name)
+    targets = tokens.roll(-1, 0)
+    nll, _ = model.nll(tokens, targets)
+    log_probs, _ = model(tokens)
+    from_log_probs = F.nll_loss(log_probs.flatten(0, 1), targets.flatten(), reduction="none").view_as(nll)
+    torch.testing.assert_close(nll, from_log_probs)
+    parameters = list(model.parameters())
+    for ours, theirs in zip(
+        torch.autograd.grad(nll.mean(), parameters), torch.autograd.grad(from_log_probs.mean(), parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_output_never_depends_on_later_tokens(core_name, tokens):
+    model = make_model(core_name)
+    changed = tokens.clone()
+    changed[6:] = (changed[6:] + 1) % V
+    before, after = model(tokens)[0], model(changed)[0]
+    assert torch.equal(before[:6], after[:6])
+    assert not torch.allclose(before[6:], after[6:])
+
+
+def test_gradient_of_a_position_reaches_no_later_token(core_name, tokens):
+    model = make_model(core_name)
+    embedded = model.embedding(tokens).detach().requires_grad_()
+    hidden, _ = model.core(embedded, model.core.initial_state(3))
+    [gradient] = torch.autograd.grad(hidden[4].sum() + hidden[4].square().sum(), embedded)
+    assert (gradient[:5] != 0).any(-1).all()
+    assert (gradient[5:] == 0).all()
+
+
+@pytest.mark.parametrize("lengths", [(11,), (4, 4, 3), (1,) * 11, (1, 9, 1)])
+def test_one_window_several_and_one_word_at_a_time_give_the_same(core_name, tokens, lengths):
+    model = make_model(core_name)
+    whole, last = model(tokens)
+    parts, state = [], None
+    for part in tokens.split(lengths):
+        log_probs, state = model(part, state)
+        parts.append(log_probs)
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-6)
+    shapes = []
+    map_state(lambda tensor: shapes.append(tensor.shape) or tensor, (last, state))
+    assert shapes[: len(shapes) // 2] == shapes[len(shapes) // 2 :]
+
+
+def test_columns_do_not_see_each_other(core_name, tokens):
+    model = make_model(core_name)
+    together, _ = model(tokens)
+    alone, _ = model(tokens[:, 1:2])
+    torch.testing.assert_close(together[:, 1:2], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_carried_state_has_no_history(core_name, tokens):
+    model = make_model(core_name)
+    _, state = model(tokens)
+    histories = []
+    map_state(lambda tensor: histories.append(tensor.requires_grad) or tensor, model.core.carry(state))
+    assert histories
+    assert not any(histories)
+
+
+def test_dropout_acts_in_training_only(core_name, tokens):
+    model = make_model(core_name, dropout=0.5)
+    assert torch.equal(model(tokens)[0], model(tokens)[0])
+    model.train()
+    assert not torch.allclose(model(tokens)[0], model(tokens)[0])
+
+
+def test_tied_weights_are_one_matrix(core_name):
+    tied, untied = make_model(core_name, tie_weights=True), make_model(core_name)
+    assert tied.head.decoder.weight is tied.embedding.weight
+    saved = sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters())
+    assert saved == V * 12
+
+
+def test_embedding_and_decoder_start_uniform_within_a_tenth():
+    model = make_model("transformer")
+    for weight in (model.embedding.weight, model.head.decoder.weight):
+        assert 0.09 < weight.abs().max() <= 0.1
+        assert abs(weight.std().item() - 0.2 / 12**0.5) < 0.01
+    assert (model.head.decoder.bias == 0).all()
+
+
+def test_bfloat16_autocast_runs_every_core_over_several_windows(core_name, tokens):
+    model = make_model(core_name)
+    exact, _ = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        first, state = model(tokens[:5])
+        second, _ = model(tokens[5:], state)
+    torch.testing.assert_close(torch.cat([first, second]).float(), exact, rtol=0.05, atol=0.05)

@@ -1,0 +1,85 @@
+"""A checkpoint stands alone, and one that is not what it should be is refused without running anything."""
+
+import os
+
+import pytest
+import torch
+
+from lm import LanguageModel, checkpoint
+from lm.errors import UserError
+
+
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_a_trained_model_loads_from_its_file_alone(trained, model, monkeypatch):
+    path = trained(model)
+    monkeypatch.setattr("lm.data.corpus.load_corpus", None)
+    loaded = LanguageModel.load(path)
+    assert loaded.config["model"]["core"]["hidden_size"] == 16
+    assert not loaded.model.training
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    assert {f"model.{name}" for name in loaded.model.state_dict()} == set(weights)
+    assert all(torch.equal(value, weights[f"model.{name}"]) for name, value in loaded.model.state_dict().items())
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"No checkpoint at ckpt=.*nowhere\.ckpt"):
+        checkpoint.load(tmp_path / "nowhere.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
+def test_a_damaged_file_is_refused(tmp_path, content):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.ckpt is (damaged|refused)"):
+        checkpoint.load(tmp_path / "x.ckpt")
+
+
+def test_a_truncated_checkpoint_is_refused(trained, tmp_path):
+    content = trained("lstm").read_bytes()
+    (tmp_path / "x.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"x\.ckpt is damaged"):
+        checkpoint.load(tmp_path / "x.ckpt")
+
+
+class Attack:
+    """Would create a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
+    torch.save({"state_dict": {}, "lm": Attack(tmp_path / "attacked")}, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match="refused: it holds objects that could run code"):
+        checkpoint.load(tmp_path / "x.ckpt")
+    assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("place", ["_target_", "core", "list"])
+def test_a_config_that_would_call_something_else_is_refused_and_not_called(trained, tmp_path, place):
+    stored = checkpoint.load(trained("lstm"))
+    attack = {"_target_": "os.mkdir", "path": str(tmp_path / "attacked")}
+    model = stored.config["model"]
+    stored.config["model"] = {
+        "_target_": attack,
+        "core": model | {"core": model["core"] | {"x": attack}},
+        "list": model | {"head": [attack]},
+    }[place]
+    with pytest.raises(UserError, match=r"refused: its config would call os\.mkdir"):
+        checkpoint.build_model(stored)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_another_projects_checkpoint_is_refused(tmp_path):
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match="not one of this project"):
+        checkpoint.load(tmp_path / "x.ckpt")
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(trained):
+    stored = checkpoint.load(trained("lstm"))
+    stored.config["model"]["core"]["hidden_size"] = 17
+    with pytest.raises(UserError, match="do not fit"):
+        checkpoint.build_model(stored)

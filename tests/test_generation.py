@@ -1,0 +1,82 @@
+"""Sampling: the frequencies are those asked for, and samples do not disturb each other."""
+
+import pytest
+import torch
+
+from lm.errors import UserError
+from lm.generation import generate_ids, sample
+from tests.conftest import V, make_model
+
+PROMPT = torch.tensor([0, 5])
+
+
+def generated(model, words, **options):
+    return torch.stack(list(generate_ids(model, PROMPT, words, **options)))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_sampled_frequencies_match_the_tempered_truncated_distribution(temperature, top_k):
+    log_probs = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05]).log()
+    draws = 20_000
+    drawn = sample(log_probs.expand(draws, 5), temperature, top_k, torch.Generator().manual_seed(0))
+    expected = (log_probs / temperature).exp()
+    if top_k:
+        expected[top_k:] = 0
+    expected *= draws / expected.sum()
+    counts = torch.bincount(drawn, minlength=5)
+    possible = expected > 0
+    assert (counts[~possible] == 0).all()
+    chi_square = ((counts - expected)[possible] ** 2 / expected[possible]).sum()
+    assert chi_square < 18.5  # 99.9 % of 4 degrees of freedom
+
+
+def test_top_1_is_the_likeliest_word_each_time(core_name):
+    model = make_model(core_name, context=64)
+    ids = generated(model, 12, top_k=1, temperature=1.0).squeeze(1)
+    text = PROMPT
+    for word in ids:
+        log_probs, _ = model(text[:, None])
+        assert word == log_probs[-1, 0].argmax()
+        text = torch.cat([text, word[None]])
+
+
+def test_the_same_seed_writes_the_same_and_another_does_not(core_name):
+    model = make_model(core_name)
+    first, second, other = (generated(model, 40, seed=seed, num_samples=3) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[:, 0], first[:, 1])
+
+
+def test_sampling_leaves_torchs_own_randomness_alone():
+    before = torch.get_rng_state()
+    generated(make_model("lstm"), 5)
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    make_model("lstm")
+    expected_after_model = torch.get_rng_state()
+    assert torch.equal(state, expected_after_model)
+    torch.set_rng_state(before)
+
+
+def test_top_k_beyond_the_vocabulary_draws_from_all():
+    model = make_model("gru")
+    assert torch.equal(generated(model, 10, seed=0, top_k=V + 5), generated(model, 10, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"temperature": 0}, "temperature=0 given, but it must be above 0"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"top_k": 0}, "top_k=0 given, but it must be at least 1"),
+        ({"num_samples": 0}, "num_samples=0"),
+        ({"words": -1}, "words=-1"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_options_out_of_range_are_refused_at_once(wrong, message):
+    with pytest.raises(UserError, match=message):
+        generate_ids(make_model("lstm"), PROMPT, **{"words": 3} | wrong)

@@ -1,0 +1,99 @@
+"""Probabilities of text: the chain rule, unknown words, and distributions that are whole."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from lm import LanguageModel, language_model
+from lm.data import EOS, UNK, Vocabulary
+from lm.language_model import as_text
+from tests.conftest import make_model
+
+
+@pytest.fixture
+def model(core_name, vocabulary):
+    return LanguageModel(make_model(core_name), vocabulary)
+
+
+def test_log_prob_is_the_chain_rule_over_prefixes(model):
+    words = ["w3", "w1", "w4", EOS]
+    ids = model.vocabulary.encode([EOS, *words])
+    expected = 0.0
+    for i in range(1, len(ids)):
+        log_probs, _ = model.model(ids[:i, None])
+        expected += log_probs[-1, 0, ids[i]].item()
+    assert model.log_prob("w3 w1 w4") == pytest.approx(expected, abs=1e-4)
+
+
+def test_probabilities_of_all_texts_of_two_words_sum_to_one(model):
+    total = sum(
+        math.exp(model.log_prob(f"{a} {b}", eos=False)) for a, b in itertools.product(model.vocabulary.words, repeat=2)
+    )
+    assert total == pytest.approx(1, abs=1e-3)
+
+
+def test_scoring_in_chunks_changes_nothing(model, monkeypatch):
+    line = " ".join(f"w{i % 7}" for i in range(14))
+    whole = model.score(line)
+    monkeypatch.setattr(language_model, "CHUNK", 4)
+    parts = model.score(line)
+    assert parts.words == whole.words
+    assert parts.log_probs == pytest.approx(whole.log_probs, abs=1e-5)
+    assert model.log_probs(line).shape == (15, len(model.vocabulary))
+
+
+@pytest.fixture
+def lstm(vocabulary):
+    return LanguageModel(make_model("lstm"), vocabulary)
+
+
+def test_score_names_the_likeliest_words_in_order(lstm):
+    score = lstm.score("w1 w2", top=3)
+    rows = lstm.log_probs("w1 w2")
+    for row, likeliest in zip(rows, score.likeliest, strict=True):
+        values, ids = row.topk(3)
+        assert [word for word, _ in likeliest] == lstm.vocabulary.decode(ids)
+        assert [value for _, value in likeliest] == pytest.approx(values.tolist())
+    assert rows.gather(1, lstm.vocabulary.encode(score.words)[:, None]).sum().item() == pytest.approx(score.log_prob)
+
+
+def test_unknown_words_are_scored_as_unk_and_marked(lstm):
+    score = lstm.score("w1 zebra", eos=False)
+    assert score.known == [True, False]
+    assert score.log_probs == pytest.approx(lstm.score(f"w1 {UNK}", eos=False).log_probs)
+    assert lstm.unknown("w1 zebra w2 zoo") == ["zebra", "zoo"]
+
+
+def test_lines_of_a_text_are_scored_each_by_itself(lstm):
+    assert lstm.log_prob("w1 w2\nw3") == pytest.approx(lstm.log_prob("w1 w2") + lstm.log_prob("w3"))
+
+
+def test_an_empty_line_is_only_its_end(lstm):
+    assert lstm.score("").words == [EOS]
+    assert lstm.score("", eos=False).words == []
+    assert math.isnan(lstm.score("", eos=False).perplexity)
+    assert lstm.log_probs("", eos=False).shape == (0, len(lstm.vocabulary))
+
+
+def test_perplexity_is_per_word(lstm):
+    score = lstm.score("w1 w2")
+    assert score.perplexity == pytest.approx(math.exp(-sum(score.log_probs) / 3))
+
+
+def test_generate_gives_texts_that_begin_with_the_prompt(lstm):
+    texts = lstm.generate("w1 zebra", words=6, num_samples=3, seed=0)
+    assert len(texts) == 3
+    assert all(text.startswith("w1 zebra") for text in texts)
+    assert lstm.generate("w1", words=0) == ["w1"]
+
+
+def test_text_breaks_lines_at_eos():
+    assert as_text(["a", "b", EOS, "c", EOS, EOS, "d"]) == "a b\nc\n\nd"
+
+
+def test_a_vocabulary_gives_back_what_it_was_given():
+    vocabulary = Vocabulary([UNK, "a", EOS])
+    assert vocabulary.decode(vocabulary.encode(["a", EOS, "b"])) == ["a", EOS, UNK]
+    assert torch.equal(vocabulary.encode([]), torch.empty(0, dtype=torch.long))

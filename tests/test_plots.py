@@ -1,0 +1,43 @@
+"""The heat map: what it shows is what the model says."""
+
+import numpy as np
+import pytest
+import torch
+
+from lm import plots
+from lm.errors import UserError
+
+
+def test_a_panel_for_each_text_with_a_row_for_each_position():
+    log_probs = [torch.randn(5, 40).log_softmax(-1), torch.randn(3, 40).log_softmax(-1)]
+    figure = plots.log_prob_heat_map(log_probs, [["a", "b", "c", "d", "$x_1$"], ["e", "f", "g"]])
+    *panels, colour_bar = figure.axes
+    assert colour_bar.get_ylabel() == "log-probability (nats)"
+    for panel, values in zip(panels, log_probs, strict=True):
+        np.testing.assert_allclose(panel.images[0].get_array(), values.numpy())
+        assert panel.images[0].get_extent()[:2] == [0, 40]
+    assert [label.get_text() for label in panels[1].get_yticklabels()] == ["e", "f", "g"]
+
+
+def test_token_indices_that_share_a_column_show_the_likeliest():
+    panel = np.full((1, 3 * plots.COLUMNS - 1), -9.0)
+    panel[0, 4] = -1
+    pooled = plots._pooled(panel)
+    assert pooled.shape == (1, plots.COLUMNS)
+    assert pooled[0, 1] == -1
+    assert (np.delete(pooled, 1) == -9).all()
+
+
+@pytest.mark.parametrize("ending", plots.FORMATS)
+def test_figures_are_written_in_every_format(tmp_path, ending):
+    figure = plots.log_prob_heat_map([torch.zeros(1, 3)], [["a"]])
+    assert plots.save_figure(figure, tmp_path / f"x.{ending}").stat().st_size > 500
+
+
+def test_an_unknown_format_and_an_unwritable_place_are_refused(tmp_path):
+    figure = plots.log_prob_heat_map([torch.zeros(1, 3)], [["a"]])
+    with pytest.raises(UserError, match=r"its ending must be one of \.png, \.pdf, \.svg"):
+        plots.save_figure(figure, tmp_path / "x.jpeg2")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Cannot write plot="):
+        plots.save_figure(figure, tmp_path / "file" / "x.png")

@@ -1,0 +1,44 @@
+"""Reading step by step: the same probabilities as in one go, within the context that the core was trained for."""
+
+import pytest
+import torch
+
+from lm.reader import Reader
+from tests.conftest import V, make_model
+
+
+@pytest.mark.parametrize("lengths", [(10,), (3, 4, 3), (1,) * 10])
+def test_reads_as_the_model_does_within_the_context(core_name, lengths):
+    model = make_model(core_name, context=20)
+    tokens = torch.randint(V, (10, 2))
+    reader = Reader(model, 2)
+    parts = torch.cat([reader.read(part) for part in tokens.split(lengths)])
+    torch.testing.assert_close(parts, model(tokens)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_recurrent_core_never_forgets_its_state():
+    model = make_model("lstm")
+    tokens = torch.randint(V, (100, 1))
+    reader = Reader(model, 1)
+    parts = torch.cat([reader.read(part) for part in tokens.split(7)])
+    torch.testing.assert_close(parts, model(tokens)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("context", [1, 2, 5, 8])
+def test_a_bounded_context_is_never_exceeded_and_half_of_it_is_always_kept(context):
+    model = make_model("transformer", context=context)
+    tokens = torch.randint(V, (30, 2))
+    reader = Reader(model, 2)
+    for i in range(len(tokens)):
+        log_probs = reader.read(tokens[i : i + 1])
+        positions = reader.state[0][0].size(2)
+        assert min(i + 1, context // 2 + 1) <= positions <= context
+        expected, _ = model(tokens[i + 1 - positions : i + 1])
+        torch.testing.assert_close(log_probs[-1], expected[-1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_long_text_at_once_stays_within_the_context():
+    model = make_model("transformer", context=6)
+    reader = Reader(model, 1)
+    assert reader.read(torch.randint(V, (50, 1))).shape == (50, 1, V)
+    assert reader.state[0][0].size(2) <= 6
