@@ -26,6 +26,7 @@ def check(config: DictConfig) -> None:
     """
     for path, node in _nodes_with_target(config, ""):
         check_arguments(get_object(node._target_), node, path)
+    _check_gpus(config.trainer)
     if "model" in config:
         with torch.device("meta"):
             instantiate(config.model, vocabulary_size=1)
@@ -37,6 +38,17 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     plain["data"]["root"] = str(Path(plain["data"]["root"]).expanduser().absolute())
     return {str(key): value for key, value in plain.items()}
+
+
+def _check_gpus(trainer: DictConfig) -> None:
+    """Lightning's own message does not say what there is."""
+    there = torch.cuda.device_count() or int(torch.backends.mps.is_available())
+    wanted = trainer.devices if isinstance(trainer.devices, int) else 1
+    if trainer.accelerator == "gpu" and not 0 < wanted <= there:
+        raise UserError(
+            f"trainer.accelerator=gpu with trainer.devices={trainer.devices} given, but this machine has {there} GPUs: "
+            "use fewer devices or trainer=cpu."
+        )
 
 
 def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:

@@ -105,7 +105,10 @@ class TrainingModule(LightningModule):
         assert self.make_optimizer is not None and self.make_scheduler is not None, "built for evaluation only"
         optimizer = self.make_optimizer(self.parameters())
         steps = int(self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps=steps)}
+        scheduler = self.make_scheduler(optimizer, total_steps=steps)
+        if "monitor" in scheduler:  # between validations there is nothing new to look at
+            scheduler["frequency"] = self.trainer.check_val_every_n_epoch or 1
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_save_checkpoint(self, stored: dict[str, Any]) -> None:
         """Add what makes the checkpoint stand alone."""

@@ -1,5 +1,6 @@
 """The table that ends a multirun: every job, what it changed, and what came of it."""
 
+import atexit
 import csv
 import json
 from pathlib import Path
@@ -17,26 +18,29 @@ COLUMNS = ("job", "overrides", "val/loss", "val/ppl", "test/ppl", "status")
 
 
 class SweepTable(Callback):
-    """Reads what the jobs of a multirun have left behind, prints it as a table and writes `sweep.csv`."""
+    """When a multirun ends, reads what its jobs have left behind, prints it as a table and writes `sweep.csv`."""
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Collect, write and print; the best validation perplexity comes first."""
-        folder = Path(config.hydra.sweep.dir)
-        rows = sorted(
-            map(job_row, folder.glob("*/.hydra")), key=lambda row: (row["val/ppl"] or float("inf"), row["job"])
-        )
-        if not rows:
-            return
-        with written_aside(folder / "sweep.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        table = Table(*COLUMNS)
-        for row in rows:
-            table.add_row(*(_shown(row[column]) for column in COLUMNS))
-        console = Console()
-        console.print(table)
-        console.print(f"sweep: {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Promise the table: Hydra's own end-of-multirun hook is not called when a job has failed."""
+        atexit.register(report, Path(config.hydra.sweep.dir))
+
+
+def report(folder: Path) -> None:
+    """Collect, write and print; the best validation perplexity comes first."""
+    rows = [job_row(hydra_folder) for hydra_folder in sorted(folder.glob("*/.hydra"))]
+    rows.sort(key=lambda row: row["val/ppl"] or float("inf"))
+    if not rows:
+        return
+    with written_aside(folder / "sweep.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*(_shown(row[column]) for column in COLUMNS))
+    console = Console()
+    console.print(table)
+    console.print(f"sweep: {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
 
 
 def job_row(hydra_folder: Path) -> dict[str, Any]:

@@ -19,8 +19,10 @@ def score(config: DictConfig) -> list["Score"]:
     """Score the text that `config` names line by line, print and draw what it asks for, and return the scores."""
     from lm import LanguageModel
     from lm.checks import at_least
+    from lm.config import check_arguments
     from lm.plots import check_format, log_prob_heat_map, save_figure
 
+    check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
     at_least(0, top=config.top)
     if config.plot:
         check_format(config.plot)

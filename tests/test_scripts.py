@@ -1,0 +1,367 @@
+"""The scripts end to end on a small corpus: what a user types, what a user gets."""
+
+import csv
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import CompactHydraException
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lm import LanguageModel
+from lm.cli import one_line_errors
+from lm.data import EOS
+from lm.errors import UserError
+from scripts.evaluate import evaluate
+from scripts.generate import generate
+from scripts.score import score
+from scripts.train import train
+from tests.conftest import ADAM, CONF, tiny_config
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *arguments: object, stdin: str = "", **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, **options)
+
+
+def small(text_folder: Path, *overrides: str) -> list[str]:
+    return [
+        "data=text",
+        f"data.root={text_folder}",
+        f"data.cache_dir={text_folder}/cache",
+        "data.batch_size=4",
+        "data.bptt=8",
+        "model.embedding.embedding_size=16",
+        "model.core.hidden_size=16",
+        "trainer.log_every_n_steps=10",
+        *overrides,
+    ]
+
+
+@pytest.fixture(scope="module")
+def run_folder(trained) -> Path:
+    return trained("lstm").parents[1]
+
+
+# --- train
+
+
+def test_training_lowers_perplexity_and_scores_every_token(run_folder, text_folder):
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    words = {split: (text_folder / f"{split}.txt").read_text() for split in ("valid", "test")}
+    tokens = {split: len(text.split()) + text.count("\n") for split, text in words.items()}
+    assert metrics["val/tokens"] == tokens["valid"]
+    assert metrics["test/tokens"] == tokens["test"]
+    assert metrics["val/ppl"] < 12  # 22 words, four of five times the next one
+    assert metrics["test/ppl"] == pytest.approx(math.exp(metrics["test/loss"]), rel=1e-4)
+
+
+def test_training_keeps_the_best_and_the_last_checkpoint(run_folder):
+    assert sorted(path.name for path in (run_folder / "checkpoints").glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+def test_checkpoint_holds_primitive_types_and_loads_with_weights_only(run_folder):
+    stored = torch.load(run_folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert set(stored["lm"]) == {"config", "vocabulary"}
+    assert EOS in stored["lm"]["vocabulary"]
+
+
+def test_tensorboard_shows_curves_samples_pictures_config_and_hyperparameters(run_folder):
+    events = EventAccumulator(str(run_folder / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    expected = {"train/loss", "train/ppl", "train/lr", "train/grad_norm", "speed/tokens_per_second"}
+    assert expected | {"val/loss", "val/ppl", "test/loss", "test/ppl", "result/val/ppl"} <= set(tags["scalars"])
+    assert "hp_metric" not in tags["scalars"]
+    assert "samples/log_prob" in tags["images"]
+    assert {"samples/text/text_summary", "config/text_summary"} <= set(tags["tensors"])
+    assert len(events.Scalars("val/ppl")) == 4
+    assert len(events.Scalars("result/val/ppl")) == 1
+    steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps == sorted(set(steps))
+
+
+def test_csv_beside_tensorboard_holds_the_same_losses(run_folder):
+    rows = list(csv.DictReader((run_folder / "csv" / "metrics.csv").open()))
+    logged = [float(row["val/ppl"]) for row in rows if row["val/ppl"]]
+    assert len(logged) == 4
+    assert min(logged) == pytest.approx(json.loads((run_folder / "metrics.json").read_text())["val/ppl"], rel=1e-4)
+
+
+def test_two_runs_of_one_config_give_the_same_numbers(run_folder, text_folder, tmp_path):
+    again = train(tiny_config(text_folder, tmp_path, "model=lstm", *ADAM))
+    assert again == json.loads((run_folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("model", ["rnn_tanh", "rnn_relu", "gru"])
+@pytest.mark.parametrize("tie_weights", ["true", "false"])
+def test_every_recurrent_core_learns_tied_or_not(text_folder, tmp_path, model, tie_weights):
+    options = (f"model={model}", f"model.head.tie_weights={tie_weights}", "test=false")
+    assert train(tiny_config(text_folder, tmp_path, *options, *ADAM))["val/ppl"] < 12
+
+
+@pytest.mark.parametrize("scheduler", ["one_cycle", "cosine", "constant"])
+def test_every_schedule_trains(text_folder, tmp_path, scheduler):
+    options = (f"scheduler={scheduler}", *ADAM, "test=false")
+    options += ("scheduler.warmup_steps=20",) if scheduler == "cosine" else ()
+    assert train(tiny_config(text_folder, tmp_path, *options))["val/ppl"] < 12
+
+
+def test_test_false_leaves_the_test_split_alone(text_folder, tmp_path):
+    metrics = train(tiny_config(text_folder, tmp_path, "test=false", "trainer.max_epochs=1"))
+    assert not any(name.startswith("test/") for name in metrics)
+
+
+@pytest.mark.parametrize("debug", ["one_batch", "overfit", "profiler"])
+def test_debug_configs_run(text_folder, tmp_path, debug):
+    metrics = train(tiny_config(text_folder, tmp_path, f"debug={debug}", *ADAM))
+    assert "val/ppl" in metrics
+    if debug == "overfit":
+        rows = csv.DictReader((tmp_path / "csv" / "metrics.csv").open())
+        losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+        assert losses[-1] < 0.1 < losses[0]
+    if debug == "profiler":
+        assert list(tmp_path.glob("*profile*"))
+
+
+def test_jittered_windows_train(text_folder, tmp_path):
+    metrics = train(tiny_config(text_folder, tmp_path, "data.bptt=12", "data.bptt_jitter=true", *ADAM))
+    assert metrics["val/ppl"] < 15
+
+
+def test_two_processes_train_as_typed_and_score_every_token_once(text_folder, tmp_path, run_folder):
+    arguments = small(text_folder, "model=transformer", "trainer.devices=2", "optimizer.lr=1", "trainer.max_epochs=1")
+    done = run("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("tokens scored") == 1
+    [folder] = (tmp_path / "runs" / "train").iterdir()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    alone = json.loads((run_folder / "metrics.json").read_text())
+    assert (metrics["val/tokens"], metrics["test/tokens"]) == (alone["val/tokens"], alone["test/tokens"])
+
+
+def test_multirun_leaves_a_table_of_all_jobs(text_folder, tmp_path):
+    arguments = small(text_folder, "trainer.max_epochs=1", "test=false", "model=lstm,transformer", "optimizer.lr=2")
+    done = run("train", "-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
+    assert {row["status"] for row in rows} == {"done"}
+    assert {"model=lstm", "model=transformer"} == {
+        word for row in rows for word in row["overrides"].split() if word.startswith("model=")
+    }
+    perplexities = [float(row["val/ppl"]) for row in rows]
+    assert perplexities == sorted(perplexities)
+    assert "sweep.csv" in done.stdout
+
+
+def test_a_job_that_fails_is_a_row_that_says_so(text_folder, tmp_path):
+    arguments = small(text_folder, "trainer.max_epochs=1", "test=false", "model.core.dropout=2,0.1")
+    done = run("train", "-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "dropout=2 given" in done.stderr
+    assert "Traceback" not in done.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
+    assert [(row["job"], row["status"]) for row in rows] == [("1", "done"), ("0", "failed")]
+    assert "failed" in done.stdout
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_stops_and_tests_and_a_second_one_quits(text_folder, tmp_path, presses):
+    arguments = small(text_folder, "trainer.max_epochs=100000", "hydra.run.dir=run")
+    command = [sys.executable, ROOT / "scripts" / "train.py", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    ) as process:
+        for line in process.stdout:
+            if "validation after" in line:
+                break
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        output = process.communicate(timeout=60)[0]
+    if presses == 1:
+        assert process.returncode == 0, output
+        assert "Stopping after this step" in output
+        assert "test" in output
+        assert "test/ppl" in json.loads((tmp_path / "run" / "metrics.json").read_text())
+    else:
+        assert process.returncode != 0
+        assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_help_lists_groups_and_keys_without_importing_torch():
+    started = time.perf_counter()
+    done = run("train", "--help")
+    assert time.perf_counter() - started < 3
+    assert "trainer: cpu, ddp, gpu" in done.stdout
+    assert "hidden_size: 200" in done.stdout
+    imported = subprocess.run(
+        [sys.executable, "-X", "importtime", ROOT / "scripts" / "train.py", "--cfg", "job"],
+        capture_output=True,
+        text=True,
+    )
+    assert imported.returncode == 0
+    assert " torch" not in imported.stderr
+
+
+# --- evaluate
+
+
+def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(run_folder, tmp_path):
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    done = run("evaluate", f"ckpt={checkpoint}", f"out={tmp_path}/test.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "test.json").read_text())
+    trained = json.loads((run_folder / "metrics.json").read_text())
+    for name in ("test/loss", "test/ppl", "test/tokens"):
+        assert written[name] == pytest.approx(trained[name], rel=1e-6)
+        assert f"{int(trained['test/tokens'])}" in done.stdout
+    assert list(tmp_path.iterdir()) == [tmp_path / "test.json"]
+
+
+def test_evaluate_takes_other_text_and_the_models_own_words(run_folder, tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("w1 w2 zebra\n" * 20)
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    other = ("data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}/cache", "data.eval_batch_size=1")
+    done = run("evaluate", f"ckpt={checkpoint}", "split=valid", f"out={tmp_path}/out.json", *other)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["val/tokens"] == 80
+    model = LanguageModel.load(checkpoint)
+    text = model.vocabulary.encode([EOS, *(["w1", "w2", "zebra", "<eos>"] * 20)])
+    nll, _ = model.model.nll(text[:-1, None], text[1:, None])
+    assert written["val/loss"] == pytest.approx(nll.mean().item(), rel=1e-5)
+
+
+# --- generate
+
+
+def test_generate_needs_no_corpus_and_prints_what_it_writes(run_folder, tmp_path):
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    arguments = (f"ckpt={checkpoint}", "prompt=w1 w2, it's", "words=30", "seed=3", f"out={tmp_path}/text.txt")
+    done = run("generate", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (tmp_path / "text.txt").read_text()
+    assert done.stdout.startswith("w1 w2, it's")
+    assert "not in the vocabulary, read as <unk>: w2, it's" in done.stderr
+    again = LanguageModel.load(checkpoint).generate("w1 w2, it's", words=30, seed=3)
+    assert done.stdout == again[0] + "\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.txt"]
+
+
+def test_generated_text_follows_what_the_corpus_taught(trained):
+    for name in ("lstm", "transformer"):
+        [text] = LanguageModel.load(trained(name)).generate(words=2000, seed=0)
+        words = [line.split() for line in text.splitlines()]
+        numbers = [[int(word[1:]) for word in line if word != "<unk>"] for line in words]
+        pairs = [pair for line in numbers for pair in pairwise(line)]
+        successors = sum((a + 1) % 20 == b for a, b in pairs) / len(pairs)
+        assert 0.6 < successors < 0.95, name  # 0.8 + 0.2 / 20 in the corpus
+
+
+def test_several_samples_are_printed_one_after_the_other(run_folder):
+    done = run("generate", f"ckpt={run_folder}/checkpoints/best.ckpt", "num_samples=3", "words=5")
+    assert [line for line in done.stdout.splitlines() if line.startswith("---")] == [f"--- {i} ---" for i in (1, 2, 3)]
+
+
+# --- score
+
+
+def test_score_prints_every_word_the_sum_and_a_picture(run_folder, tmp_path):
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    plot = tmp_path / "map.png"
+    done = run("score", f"ckpt={checkpoint}", "text=w1 w2 zebra", "top=2", f"plot={plot}")
+    assert done.returncode == 0, done.stderr
+    expected = LanguageModel.load(checkpoint).score("w1 w2 zebra")
+    lines = done.stdout.splitlines()
+    for line, word, log_prob in zip(lines, expected.words, expected.log_probs, strict=False):
+        assert line.split()[0] == word
+        assert float(line.split()[1]) == pytest.approx(log_prob, abs=1e-4)
+    assert "(unknown: scored as <unk>)" in lines[2]
+    assert f"{expected.log_prob:.4f} nats, 4 words, perplexity {expected.perplexity:,.2f}" in done.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_score_reads_files_and_the_standard_input_alike(run_folder, tmp_path):
+    checkpoint = run_folder / "checkpoints" / "best.ckpt"
+    (tmp_path / "text.txt").write_text("w1 w2\n\nw3\n")
+    from_file = run("score", f"ckpt={checkpoint}", f"file={tmp_path}/text.txt")
+    from_stdin = run("score", f"ckpt={checkpoint}", stdin="w1 w2\n\nw3\n")
+    assert from_file.stdout == from_stdin.stdout
+    total = LanguageModel.load(checkpoint).log_prob("w1 w2\nw3")
+    assert f"text: log-probability {total:.4f} nats, 5 words" in from_file.stdout
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train", ["model=elman"], "Available options in 'model'"),
+        ("train", ["data.bppt=3"], "Key 'bppt' is not in struct"),
+        ("train", ["model=transformer", "model.core.num_heads=7"], "num_heads=7 given, but it must divide"),
+        ("generate", ["ckpt=x", "temperature=0"], "temperature=0 given, but it must be above 0"),
+        ("score", ["ckpt=nowhere.ckpt", "text=a"], "No checkpoint at ckpt=nowhere.ckpt"),
+    ],
+)
+def test_a_users_mistake_is_a_message_without_traceback(script, arguments, message, tmp_path):
+    done = run(script, *arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (train, ["data=text"], "data.root"),
+        (train, ["data=text", "data.root=nowhere"], "No text in data.root="),
+        (train, ["data=text", "data.root=TEXT", "data.batch_size=9999"], "data.batch_size=9999 given, but"),
+        (generate, [], "ckpt"),
+        (generate, ["ckpt=nowhere.ckpt"], "No checkpoint at ckpt=nowhere.ckpt"),
+        (generate, ["ckpt=x", "words=many"], "words=many given, but it must be of type int"),
+        (score, ["ckpt=x", "text=a", "plot=x.doc"], "its ending must be one of .png"),
+        (score, ["ckpt=x", "text=a", "top=many"], "top=many given, but it must be of type int"),
+        (score, ["ckpt=x", "text="], "There is nothing to score"),
+        (score, ["ckpt=x", "file=nowhere"], "Cannot read file=nowhere"),
+        (evaluate, ["ckpt=nowhere.ckpt"], "No checkpoint at"),
+        (evaluate, ["ckpt=x", "split=train"], "split=train given, but it must be one of valid, test"),
+    ],
+)
+def test_every_mistake_is_one_line_that_names_what_was_given(function, arguments, message, text_folder, tmp_path):
+    arguments = [argument.replace("TEXT", str(text_folder)) for argument in arguments]
+    if function is train:
+        arguments += [f"data.cache_dir={tmp_path}", f"run_dir={tmp_path}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(function.__name__, arguments)
+    with pytest.raises(CompactHydraException) as caught:
+        one_line_errors(function)(config)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_devices_that_are_not_there_are_refused_before_any_text_is_read(tmp_path):
+    config = tiny_config(tmp_path / "nowhere", tmp_path, "trainer=gpu")
+    with pytest.raises(UserError, match=r"trainer\.devices=1 given, but this machine has 0 GPUs"):
+        train(config)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_trains_as_a_cpu_does(text_folder, tmp_path, run_folder):
+    metrics = train(tiny_config(text_folder, tmp_path, "trainer=gpu", "model=lstm", *ADAM))
+    assert metrics["val/ppl"] == pytest.approx(
+        json.loads((run_folder / "metrics.json").read_text())["val/ppl"], rel=0.05
+    )
