@@ -1,5 +1,6 @@
 """Train a language model, test its best checkpoint, and print what came of it."""
 
+import math
 from pathlib import Path
 
 import hydra
@@ -51,7 +52,7 @@ def train(config: DictConfig) -> dict[str, float]:
 @one_line_errors
 def main(config: DictConfig) -> float:
     """Train, and hand a sweeper the validation perplexity to minimise."""
-    return train(config)["val/ppl"]
+    return train(config).get("val/ppl", math.nan)
 
 
 if __name__ == "__main__":
