@@ -1,6 +1,6 @@
 """Files that are either whole or not there."""
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     the same file the last to finish wins with a whole file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    aside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     try:
         yield aside
         aside.replace(path)
