@@ -31,9 +31,9 @@ from tests.conftest import ADAM, CONF, tiny_config
 ROOT = Path(__file__).parents[1]
 
 
-def run(script: str, *arguments: object, stdin: str = "", **options: object) -> subprocess.CompletedProcess:
+def run(script: str, *arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
 
 
 def small(text_folder: Path, *overrides: str) -> list[str]:

@@ -1,0 +1,47 @@
+"""What takes minutes: the quick start, the real corpus, a search."""
+
+import csv
+import json
+import time
+
+import pytest
+
+from tests.conftest import tiny_config
+from tests.test_scripts import run, small
+
+pytestmark = pytest.mark.slow
+
+
+def test_quick_start_learns_in_two_minutes(tmp_path):
+    started = time.perf_counter()
+    done = run("train", "experiment=quickstart", "hydra.run.dir=run", cwd=tmp_path, timeout=600)
+    seconds = time.perf_counter() - started
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["val/ppl"] < 110
+    assert seconds < 180, "two minutes are promised; a machine that is busy with other things gets three"
+
+
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_the_examples_recipes_learn_wikitext2_and_score_all_of_it(wikitext2, tmp_path, model):
+    arguments = [f"experiment=pytorch_examples/{model}", f"data.root={wikitext2}", "trainer.max_epochs=1"]
+    arguments += ["trainer.limit_train_batches=200", "trainer.log_every_n_steps=100", "hydra.run.dir=run"]
+    done = run("train", *arguments, cwd=tmp_path, timeout=900)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["val/tokens"] == 217_646
+    assert metrics["test/tokens"] == 245_569
+    assert metrics["test/ppl"] < 1500
+
+
+def test_optuna_searches_and_leaves_its_table(text_folder, tmp_path):
+    pytest.importorskip("optuna")
+    arguments = small(text_folder, "hparams_search=optuna", "hydra.sweeper.n_trials=3", "trainer.max_epochs=1")
+    done = run("train", "-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
+    assert len(rows) == 3
+    assert len({row["overrides"] for row in rows}) == 3
+    best = json.loads((tmp_path / "sweep" / rows[0]["job"] / "metrics.json").read_text())
+    assert best["val/ppl"] == pytest.approx(min(float(row["val/ppl"]) for row in rows))
+    assert not tiny_config(text_folder, tmp_path, "hparams_search=optuna").test
