@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from lm.callbacks.beliefs import tensorboard
 from lm.files import write_text
 
+COMPARED = ("model", "optimizer", "scheduler", "data", "seed", "trainer")
 NAMES = {"val": "validation", "test": "test"}
 
 
@@ -36,8 +37,28 @@ def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Ma
     """Put the run into TensorBoard's table of hyper-parameters with what it reached, and its config as text."""
     perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
     if logger := tensorboard(trainer):
-        logger.log_hyperparams(dict(config), perplexities)
+        logger.log_hyperparams(hyperparameters(config), perplexities)
         logger.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What one compares runs by: the numbers and the names of what was built, by their paths in the config."""
+    chosen = {}
+    for path, value in _leaves({group: config[group] for group in COMPARED}):
+        key, _, name = path.rpartition("/")
+        if name == "_target_":
+            chosen[key] = value.rpartition(".")[2]
+        elif not name.startswith("_") and value is not None and "source" not in path:
+            chosen[path] = value
+    return chosen
+
+
+def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}/")
+        else:
+            yield f"{path}{key}", value
 
 
 def print_results(metrics: Mapping[str, float], **facts: object) -> None:

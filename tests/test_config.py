@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from lm import config as configs
 from lm.cli import users_mistake
+from lm.results import hyperparameters
 from tests.conftest import CONF
 
 
@@ -121,3 +122,11 @@ def test_snapshot_is_plain_resolved_and_knows_where_the_text_is(monkeypatch, tmp
     assert Path(plain["data"]["root"]) == tmp_path / "here"
     assert plain["model"]["core"]["context"] == 35
     assert "${" not in str(plain)
+
+
+def test_hyperparameters_are_what_one_compares_runs_by():
+    chosen = hyperparameters(configs.snapshot(composed("model=transformer", "data=text", "data.root=x")))
+    assert chosen["model/core"] == "TransformerCore"
+    assert chosen["model/core/hidden_size"] == 200
+    assert (chosen["optimizer"], chosen["optimizer/lr"], chosen["seed"]) == ("SGD", 20.0, 1111)
+    assert not any("callbacks" in path or "_target_" in path for path in chosen)
