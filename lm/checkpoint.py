@@ -58,7 +58,7 @@ def build_model(checkpoint: Checkpoint) -> TokenModel:
         UserError: if the config names anything but our models, or does not fit the weights.
     """
     config = checkpoint.config["model"]
-    _refuse_foreign_targets(config)
+    refuse_foreign_targets(config, "lm.models.")
     try:
         model = instantiate(config, vocabulary_size=len(checkpoint.vocabulary))
         model.load_state_dict(checkpoint.weights)
@@ -67,14 +67,18 @@ def build_model(checkpoint: Checkpoint) -> TokenModel:
     return model.eval()
 
 
-def _refuse_foreign_targets(config: Any) -> None:
-    """A checkpoint may come from a stranger, and `_target_` can name any function."""
+def refuse_foreign_targets(config: Any, package: str) -> None:
+    """Let a checkpoint's config build nothing but what is in `package`: `_target_` can name any function.
+
+    Raises:
+        UserError: if the config, which may come from a stranger, names anything else.
+    """
     if isinstance(config, dict):
-        target = config.get("_target_", "lm.models.")
-        if not (isinstance(target, str) and target.startswith("lm.models.")):
-            raise UserError(f"The checkpoint is refused: its config would call {target}, which is no model of ours.")
+        target = config.get("_target_", package)
+        if not (isinstance(target, str) and target.startswith(package)):
+            raise UserError(f"The checkpoint is refused: its config would call {target}, which is not in {package}.")
         for value in config.values():
-            _refuse_foreign_targets(value)
+            refuse_foreign_targets(value, package)
     elif isinstance(config, list):
         for value in config:
-            _refuse_foreign_targets(value)
+            refuse_foreign_targets(value, package)

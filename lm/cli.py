@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +26,9 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
         except Exception as error:
             if (message := users_mistake(error)) is None:
                 raise
+            if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
+                sys.exit(message)
+            # in a multirun the other jobs go on
             raise CompactHydraException(message) from None
 
     return wrapper

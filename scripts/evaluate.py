@@ -12,6 +12,7 @@ from lm.cli import one_line_errors
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Score the split that `config` names and return loss, perplexity and tokens scored."""
     from lm import LanguageModel
+    from lm.checkpoint import refuse_foreign_targets
     from lm.checks import one_of
     from lm.cli import quiet
     from lm.config import check
@@ -23,7 +24,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     check(config)
     trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     language_model = LanguageModel.load(config.ckpt)
-    data = instantiate(config.get("data") or language_model.config["data"], vocabulary=language_model.vocabulary)
+    data_config = config.get("data") or language_model.config["data"]
+    refuse_foreign_targets(data_config, "lm.data.")
+    data = instantiate(data_config, vocabulary=language_model.vocabulary)
     module = TrainingModule(language_model.model, language_model.vocabulary, language_model.config)
 
     run = trainer.validate if config.split == "valid" else trainer.test

@@ -116,6 +116,22 @@ def test_the_examples_recipes_have_its_defaults():
         assert not config.model.head.tie_weights
 
 
+@pytest.mark.parametrize(
+    ("overrides", "lr"),
+    [
+        (["model=lstm"], 20.0),
+        (["model=transformer"], 5.0),
+        (["experiment=pytorch_examples/rnn_tanh"], 1.0),
+        (["experiment=pytorch_examples/rnn_relu"], 2.0),
+        (["experiment=pytorch_examples/gru"], 20.0),
+        (["model=transformer", "optimizer=adamw"], 0.001),
+        (["model=transformer", "optimizer.lr=7"], 7),
+    ],
+)
+def test_the_learning_rate_suits_the_model_unless_it_is_given(overrides, lr):
+    assert composed(*overrides).optimizer.lr == lr
+
+
 def test_snapshot_is_plain_resolved_and_knows_where_the_text_is(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     plain = configs.snapshot(composed("data=text", "data.root=here", "model=transformer"))

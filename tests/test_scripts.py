@@ -257,6 +257,15 @@ def test_evaluate_takes_other_text_and_the_models_own_words(run_folder, tmp_path
     assert written["val/loss"] == pytest.approx(nll.mean().item(), rel=1e-5)
 
 
+def test_evaluate_calls_nothing_that_a_strangers_checkpoint_names(run_folder, tmp_path):
+    stored = torch.load(run_folder / "checkpoints" / "best.ckpt", weights_only=True)
+    stored["lm"]["config"]["data"]["source"] = {"_target_": "os.mkdir", "path": str(tmp_path / "attacked")}
+    torch.save(stored, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match=r"refused: its config would call os\.mkdir"):
+        evaluate(composed("evaluate", f"ckpt={tmp_path}/x.ckpt"))
+    assert not (tmp_path / "attacked").exists()
+
+
 # --- generate
 
 
@@ -338,6 +347,8 @@ def test_a_users_mistake_is_a_message_without_traceback(script, arguments, messa
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    if not message.startswith(("Available", "Key")):  # those are Hydra's own
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
