@@ -79,10 +79,13 @@ def warn_of_unknown_words(words: list[str]) -> None:
         print(f"not in the vocabulary, read as <unk>: {' '.join(dict.fromkeys(words))}", file=sys.stderr)
 
 
-def quiet() -> None:
-    """Hide Lightning's hints that do not concern a user of these scripts."""
+def prepare_process() -> None:
+    """Keep big temporaries for the next step, and hide hints of Lightning's that do not concern our users."""
     from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
+    from lm.ops import keep_freed_memory
+
+    keep_freed_memory()
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
     for name in ("lightning.pytorch", "lightning.fabric"):

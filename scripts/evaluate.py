@@ -14,12 +14,12 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     from lm import LanguageModel
     from lm.checkpoint import refuse_foreign_targets
     from lm.checks import one_of
-    from lm.cli import quiet
+    from lm.cli import prepare_process
     from lm.config import check
     from lm.module import TrainingModule
     from lm.results import print_results, write_json
 
-    quiet()
+    prepare_process()
     one_of(("valid", "test"), split=config.split)
     check(config)
     trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False)

@@ -16,12 +16,12 @@ def train(config: DictConfig) -> dict[str, float]:
     import lightning
 
     from lm import config as configs
-    from lm.cli import quiet
+    from lm.cli import prepare_process
     from lm.module import TrainingModule
     from lm.results import best_checkpoint, log_hyperparameters, print_results, validation_metrics, write_json
     from lm.sweep import METRICS_FILE
 
-    quiet()
+    prepare_process()
     configs.check(config)
     lightning.seed_everything(config.seed, verbose=False)
     callbacks = list(instantiate(config.callbacks).values())
