@@ -1,11 +1,12 @@
 """A checkpoint stands alone: weights, config and vocabulary, in primitive types."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from torch import Tensor
 
 from lm.data.vocabulary import Vocabulary
@@ -41,12 +42,16 @@ def load(path: str | Path) -> Checkpoint:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
+        if zipfile.is_zipfile(path):
+            raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
+        raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
         weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in stored["state_dict"].items()}
-        return Checkpoint(stored[KEY]["config"], Vocabulary(stored[KEY]["vocabulary"]), weights)
+        config = stored[KEY]["config"]
+        assert {"model", "data"} <= set(config)
+        return Checkpoint(config, Vocabulary(stored[KEY]["vocabulary"]), weights)
     except (TypeError, KeyError, AttributeError, AssertionError) as error:
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 
@@ -68,17 +73,28 @@ def build_model(checkpoint: Checkpoint) -> TokenModel:
 
 
 def refuse_foreign_targets(config: Any, package: str) -> None:
-    """Let a checkpoint's config build nothing but what is in `package`: `_target_` can name any function.
+    """Let a checkpoint's config build nothing but what is defined in `package`: `_target_` can name any function.
 
     Raises:
         UserError: if the config, which may come from a stranger, names anything else.
     """
     if isinstance(config, dict):
-        target = config.get("_target_", package)
-        if not (isinstance(target, str) and target.startswith(package)):
-            raise UserError(f"The checkpoint is refused: its config would call {target}, which is not in {package}.")
+        if "_target_" in config and not _is_defined_in(config["_target_"], package):
+            target = config["_target_"]
+            raise UserError(f"The checkpoint is refused: its config would call {target}, which is not in {package}")
         for value in config.values():
             refuse_foreign_targets(value, package)
-    elif isinstance(config, list):
+    elif isinstance(config, list | tuple | set):
         for value in config:
             refuse_foreign_targets(value, package)
+
+
+def _is_defined_in(target: Any, package: str) -> bool:
+    """A dotted name can lead out of the package again, through what its modules import."""
+    if not (isinstance(target, str) and target.startswith(package)):
+        return False
+    try:
+        found = get_object(target)
+    except (ImportError, ValueError, AttributeError):
+        return False
+    return (getattr(found, "__module__", None) or "").startswith(package)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -41,6 +41,8 @@ def users_mistake(error: BaseException) -> str | None:
         if isinstance(cause, UserError | OmegaConfBaseException) or _is_misconfiguration(cause):
             return " ".join(str(cause).split("\n    full_key:")[0].split())
         cause = cause.__cause__
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError | ValueError):
+        return " ".join(f"{error.__cause__} ({str(error).rpartition('full_key: ')[2]})".split())
     return None
 
 

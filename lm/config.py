@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from typeguard import TypeCheckError, check_type
 
+from lm.checks import at_least
 from lm.errors import UserError
 
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
 
 
 def check(config: DictConfig) -> None:
-    """Check names and types of all values against the signatures of what they build, and build the model once.
+    """Check names and types of all values against the signatures of what they build; build model and optimizer once.
 
     The model is built without memory, for one word, so that its own checks run before any text is read.
 
@@ -26,8 +29,10 @@ def check(config: DictConfig) -> None:
     """
     for path, node in _nodes_with_target(config, ""):
         check_arguments(get_object(node._target_), node, path)
-    _check_gpus(config.trainer)
+    _check_processes(config.trainer)
     if "model" in config:
+        at_least(0, seed=config.seed)
+        _check_optimizer(config)
         with torch.device("meta"):
             instantiate(config.model, vocabulary_size=1)
 
@@ -40,15 +45,31 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _check_gpus(trainer: DictConfig) -> None:
-    """Lightning's own message does not say what there is."""
-    there = torch.cuda.device_count() or int(torch.backends.mps.is_available())
-    wanted = trainer.devices if isinstance(trainer.devices, int) else 1
-    if trainer.accelerator == "gpu" and not 0 < wanted <= there:
+def _check_processes(trainer: DictConfig) -> None:
+    """Check for what Lightning would stumble over without saying what there is, or what to do."""
+    there = torch.cuda.device_count()
+    devices = trainer.devices
+    wanted = len(devices) if OmegaConf.is_list(devices) else devices if isinstance(devices, int) and devices > 0 else 1
+    if trainer.accelerator == "gpu" and wanted > there:
         raise UserError(
-            f"trainer.accelerator=gpu with trainer.devices={trainer.devices} given, but this machine has {there} GPUs: "
+            f"trainer.accelerator=gpu with trainer.devices={devices} given, but this machine has {there} CUDA GPUs: "
             "use fewer devices or trainer=cpu."
         )
+    several = devices != 1 or trainer.num_nodes != 1 or "ddp" in str(trainer.strategy)
+    if several and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(
+            f"trainer.devices={devices} given in a multirun, whose jobs run in one process each: "
+            "use trainer=cpu or trainer=gpu with trainer.devices=1, or train one config at a time without -m."
+        )
+
+
+def _check_optimizer(config: DictConfig) -> None:
+    """Build the optimizer and the schedule for one parameter, so that their own checks run."""
+    try:
+        optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+    except ValueError as error:
+        raise UserError(f"optimizer: {error}.") from error
+    instantiate(config.scheduler)(optimizer, total_steps=100)
 
 
 def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
@@ -86,7 +107,7 @@ def _check_type(key: str, value: Any, hint: Any) -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if isinstance(value, bool) and hint in (int, float):
+    if isinstance(value, bool) and hint is not Any and "bool" not in str(hint):
         return False  # Python counts True as 1; in a config it is a slip
     try:
         check_type(value, hint)

@@ -52,7 +52,7 @@ def check_options(words: int, temperature: float, top_k: int | None, num_samples
 
 def sample(log_probs: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:
     """Draw one word for each row of `[B, V]`: `[B]`."""
-    log_probs = log_probs / temperature
+    log_probs = (log_probs - log_probs.max(-1, keepdim=True).values) / temperature
     if top_k is not None and top_k < log_probs.size(-1):
         least_likely = log_probs.topk(top_k).values[:, -1:]
         log_probs = log_probs.masked_fill(log_probs < least_likely, -torch.inf)

@@ -74,8 +74,8 @@ class LanguageModel:
         return [word for word in text.split() if word not in self.vocabulary]
 
     def log_prob(self, text: str, eos: bool = True) -> float:
-        """The log-probability of a text in nats: the sum over its lines, each of which begins anew."""
-        return sum(self.score(line, eos=eos).log_prob for line in text.splitlines())
+        """The log-probability of a text in nats: the sum over its lines, each scored by itself, without blank ones."""
+        return sum(self.score(line, eos=eos).log_prob for line in text.splitlines() if line.strip())
 
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
         """Score a line of words separated by white space.

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from lm import checkpoint
 from lm.data.vocabulary import Vocabulary
 from lm.data.windows import Window
+from lm.errors import UserError
 from lm.metrics import TextLoss
 from lm.models import State, TokenModel
 
@@ -49,6 +50,12 @@ class TrainingModule(LightningModule):
         self.train_state: State | None = None
         self.eval_state: State | None = None
         self.clock = Clock()
+        self.is_logging_step = False
+
+    def on_fit_start(self) -> None:
+        """Let each process draw a dropout of its own."""
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_epoch_start(self) -> None:
         """The columns begin anew."""
@@ -62,13 +69,14 @@ class TrainingModule(LightningModule):
         self.train_state = self.model.core.carry(state)
         self.train_loss.update(nll.detach(), window.targets)
         self.clock.count(window.targets.numel() * self.trainer.world_size)
-        if self._is_logging_step:
+        self.is_logging_step = self._ends_an_interval(batch_idx)
+        if self.is_logging_step:
             self._log_interval()
         return nll.mean()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the norm of the gradient before it is clipped."""
-        if self._is_logging_step:
+        if self.is_logging_step:
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
 
@@ -86,6 +94,9 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the loss and perplexity of the whole split."""
         self._log_split("val")
+
+    def on_validation_end(self) -> None:
+        """Begin a new interval: the callbacks have drawn and saved."""
         self.clock.restart()
 
     def on_test_epoch_start(self) -> None:
@@ -104,8 +115,10 @@ class TrainingModule(LightningModule):
         """The optimizer and its schedule over the steps of this run."""
         assert self.make_optimizer is not None and self.make_scheduler is not None, "built for evaluation only"
         optimizer = self.make_optimizer(self.parameters())
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = self.make_scheduler(optimizer, total_steps=steps)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UserError("trainer.max_epochs=-1 given without an end: set trainer.max_epochs or trainer.max_steps.")
+        scheduler = self.make_scheduler(optimizer, total_steps=int(steps))
         if "monitor" in scheduler:  # between validations there is nothing new to look at
             scheduler["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
@@ -114,9 +127,11 @@ class TrainingModule(LightningModule):
         """Add what makes the checkpoint stand alone."""
         stored[checkpoint.KEY] = checkpoint.entry(self.config, self.vocabulary)
 
-    @property
-    def _is_logging_step(self) -> bool:
-        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]  # its logger connector sets it
+    def _ends_an_interval(self, batch_idx: int) -> bool:
+        """Whether this is the last window of an optimizer step that Lightning logs."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
+        steps_now = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        return bool(every) and steps_now and (self.trainer.global_step + 1) % every == 0
 
     def _log_interval(self) -> None:
         """Log what happened since the last time; the learning rate is the one of the step under way."""

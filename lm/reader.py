@@ -29,16 +29,20 @@ class Reader:
         if self.context is None:
             log_probs, self.state = self.model(tokens, self.state)
             return log_probs
-        half = self.context // 2
-        return torch.cat([self._read_within(chunk, half) for chunk in tokens.split(self.context - half)])
+        parts = []
+        while len(tokens):
+            if len(self.recent) == self.context:
+                self._begin_anew()
+            room = self.context - len(self.recent)
+            chunk, tokens = tokens[:room], tokens[room:]
+            log_probs, self.state = self.model(chunk, self.state)
+            self.recent = torch.cat([self.recent.to(chunk.device), chunk])
+            parts.append(log_probs)
+        return torch.cat(parts)
 
-    def _read_within(self, tokens: Tensor, kept: int) -> Tensor:
-        assert self.context is not None
-        if len(self.recent) + len(tokens) > self.context:
-            self.recent = self.recent[len(self.recent) - kept :]
-            self.state = self.model.core.initial_state(tokens.size(1))
-            if kept:
-                _, self.state = self.model(self.recent, self.state)
-        log_probs, self.state = self.model(tokens, self.state)
-        self.recent = torch.cat([self.recent.to(tokens.device), tokens])
-        return log_probs
+    def _begin_anew(self) -> None:
+        """Make the state anew from the last half of the context."""
+        self.recent = self.recent[len(self.recent) - len(self.recent) // 2 :]
+        self.state = self.model.core.initial_state(self.recent.size(1))
+        if len(self.recent):
+            _, self.state = self.model(self.recent, self.state)

@@ -25,20 +25,26 @@ def best_checkpoint(trainer: Trainer) -> str | None:
 
 
 def validation_metrics(trainer: Trainer) -> dict[str, float]:
-    """The validation results of the best checkpoint; of the last weights where none was kept."""
+    """The validation results of the best checkpoint; those of the last validation where none was kept by perplexity."""
     last = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-    if best_checkpoint(trainer) is None:
+    callback = trainer.checkpoint_callback
+    if getattr(callback, "monitor", None) != "val/ppl" or getattr(callback, "best_model_score", None) is None:
         return last
-    perplexity = trainer.checkpoint_callback.best_model_score.item()  # type: ignore[union-attr]
+    perplexity = callback.best_model_score.item()  # type: ignore[union-attr]
     return last | {"val/loss": math.log(perplexity), "val/ppl": perplexity}
 
 
+def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
+    """Put the config into TensorBoard as text."""
+    if trainer.is_global_zero and (logger := tensorboard(trainer)):
+        logger.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+
+
 def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Put the run into TensorBoard's table of hyper-parameters with what it reached, and its config as text."""
+    """Put the run into TensorBoard's table of hyper-parameters with what it reached."""
     perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
     if logger := tensorboard(trainer):
         logger.log_hyperparams(hyperparameters(config), perplexities)
-        logger.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:

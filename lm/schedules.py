@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
 from lm.checks import above_zero, at_least, probability
+from lm.errors import UserError
 
 
 def divide_on_plateau(
@@ -24,7 +25,8 @@ def divide_on_plateau(
     Raises:
         UserError: if a value is out of range.
     """
-    at_least(1, factor=factor)
+    if not factor > 1:
+        raise UserError(f"factor={factor} given, but it must be above 1.")
     at_least(0, patience=patience)
     scheduler = ReduceLROnPlateau(optimizer, factor=1 / factor, patience=patience, threshold=0.0)
     return {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"}

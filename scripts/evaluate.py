@@ -33,9 +33,10 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     metrics = run(module, datamodule=data, verbose=False)[0]
 
     if trainer.is_global_zero:
-        out = Path(config.out or Path(config.ckpt).with_name(f"{config.split}.json"))
-        write_json({"ckpt": str(config.ckpt), "precision": config.trainer.precision, **metrics}, out)
-        print_results(metrics, precision=config.trainer.precision, written_to=out)
+        out = Path(config.out or Path(config.ckpt).with_suffix(f".{config.split}.json"))
+        facts = {"ckpt": str(config.ckpt), "text": str(data.root), "precision": config.trainer.precision}
+        print_results(metrics, **facts, results=out)
+        write_json(facts | metrics, out)
     return metrics
 
 

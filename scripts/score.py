@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lm.language_model import Score
 
 
+MOST_PANELS = 12  # of a heat map
+
+
 def score(config: DictConfig) -> list["Score"]:
     """Score the text that `config` names line by line, print and draw what it asks for, and return the scores."""
     from lm import LanguageModel
@@ -29,6 +32,8 @@ def score(config: DictConfig) -> list["Score"]:
     lines = [line for line in read_text(config).splitlines() if line.strip()]
     if not lines:
         raise UserError("There is nothing to score: give text=..., file=PATH, or words on the standard input.")
+    if config.plot and len(lines) > MOST_PANELS:
+        raise UserError(f"plot={config.plot} given for {len(lines)} lines, but it draws at most {MOST_PANELS}.")
     model = LanguageModel.load(config.ckpt)
     warn_of_unknown_words(model.unknown(" ".join(lines)))
 

@@ -18,7 +18,14 @@ def train(config: DictConfig) -> dict[str, float]:
     from lm import config as configs
     from lm.cli import prepare_process
     from lm.module import TrainingModule
-    from lm.results import best_checkpoint, log_hyperparameters, print_results, validation_metrics, write_json
+    from lm.results import (
+        best_checkpoint,
+        log_config,
+        log_hyperparameters,
+        print_results,
+        validation_metrics,
+        write_json,
+    )
     from lm.sweep import METRICS_FILE
 
     prepare_process()
@@ -26,7 +33,8 @@ def train(config: DictConfig) -> dict[str, float]:
     lightning.seed_everything(config.seed, verbose=False)
     callbacks = list(instantiate(config.callbacks).values())
     loggers = list(instantiate(config.logger).values())
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    keeps_checkpoints = "checkpoint" in config.callbacks
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, enable_checkpointing=keeps_checkpoints)
 
     data = instantiate(config.data)
     vocabulary = data.corpus.vocabulary
@@ -35,16 +43,18 @@ def train(config: DictConfig) -> dict[str, float]:
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)
 
+    log_config(trainer, plain_config)
     trainer.fit(module, data)
     metrics = validation_metrics(trainer)
     checkpoint = best_checkpoint(trainer)
     if config.test:
-        metrics |= trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False)[0]
+        for tested in trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False):
+            metrics |= tested
 
     if trainer.is_global_zero:
         log_hyperparameters(trainer, plain_config, metrics)
-        write_json(metrics, Path(config.run_dir, METRICS_FILE))
         print_results(metrics, best_checkpoint=checkpoint, run_folder=config.run_dir)
+        write_json(metrics, Path(config.run_dir, METRICS_FILE))
     return metrics
 
 

@@ -65,6 +65,11 @@ def test_top_k_beyond_the_vocabulary_draws_from_all():
     assert torch.equal(generated(model, 10, seed=0, top_k=V + 5), generated(model, 10, seed=0))
 
 
+def test_a_temperature_near_zero_takes_the_likeliest_word():
+    log_probs = torch.tensor([[0.2, 0.5, 0.3]]).log()
+    assert sample(log_probs, 1e-39, None, torch.Generator()).item() == 1
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -135,6 +135,16 @@ def test_learning_rate_is_divided_when_validation_does_not_improve(data):
     assert expected[-1] < 1
 
 
+def test_an_interval_covers_all_windows_of_accumulated_steps(data):
+    module, recorder, every = make_module(data, lr=1e-9), Recorder(), Recorder()
+    options = {"max_epochs": 1, "limit_val_batches": 0}
+    make_trainer(callbacks=[recorder], log_every_n_steps=2, accumulate_grad_batches=2, **options).fit(module, data)
+    make_trainer(callbacks=[every], **options).fit(make_module(data, lr=1e-9), data)
+    mean = sum(logged["train/loss"] for logged in every.logged[:4]) / 4
+    assert "train/loss" not in recorder.logged[2]
+    assert recorder.logged[3]["train/loss"] == pytest.approx(mean, rel=1e-5)
+
+
 def test_seeded_runs_give_the_same_numbers(data):
     losses = []
     for _ in range(2):

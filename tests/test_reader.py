@@ -37,6 +37,19 @@ def test_a_bounded_context_is_never_exceeded_and_half_of_it_is_always_kept(conte
         torch.testing.assert_close(log_probs[-1], expected[-1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("context", [1, 5, 6, 35])
+def test_what_is_read_does_not_depend_on_how_it_was_cut(context):
+    model = make_model("transformer", context=context)
+    tokens = torch.randint(V, (80, 2))
+    readings = []
+    for length in (1, 3, 18, 80):
+        reader = Reader(model, 2)
+        readings.append(torch.cat([reader.read(part) for part in tokens.split(length)]))
+    for reading in readings[1:]:
+        torch.testing.assert_close(reading, readings[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(readings[0][:context], model(tokens[:context])[0], rtol=1e-5, atol=1e-6)
+
+
 def test_a_long_text_at_once_stays_within_the_context():
     model = make_model("transformer", context=6)
     reader = Reader(model, 1)

@@ -38,7 +38,7 @@ class PlainProgress(ProgressBar):
     ) -> None:
         """Print what the step has just logged."""
         logged = trainer.callback_metrics
-        if not self.silent and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if not self.silent and getattr(pl_module, "is_logging_step", False):
             print(
                 f"epoch {trainer.current_epoch + 1:3d} | batch {batch_idx + 1:5d}/{trainer.num_training_batches} "
                 f"| lr {logged['train/lr']:8.4g} | {logged['speed/ms_per_batch']:7.1f} ms/batch "

@@ -74,7 +74,7 @@ def _fetch(root: Path, files: Mapping[str, str]) -> None:
                 unpack = pooch.Unzip(extract_dir=".") if url.endswith(".zip") else None
                 name = url.rsplit("/", 1)[-1]
                 pooch.retrieve(url, checksum, fname=name, path=aside, processor=unpack, progressbar=True)
-            for file in folder(Path(aside)):
+            for file in reversed(folder(Path(aside))):  # train last: where it lies, the others do, too
                 file.replace(root / file.name)
     except requests.RequestException as error:
         raise UserError(f"Could not download {url}: {_root_cause(error)}. {advice}") from error

@@ -85,7 +85,7 @@ class TransformerCore(Core):
             rotation = position_angles(past, steps, self.head_size, inputs.device)
         else:
             angles = position_angles(past, steps, self.output_size, inputs.device)
-            features = features + sinusoids(angles, self.output_size)[:, None]
+            features = features + sinusoids(angles, self.output_size)[:, None].to(features.dtype)
         features = self.dropout(features)
         next_state = []
         for layer, keys_and_values in zip(self.layers, state, strict=True):
@@ -187,7 +187,7 @@ def causal_mask(steps: int, past: int, device: torch.device) -> Tensor:
 def position_angles(past: int, steps: int, size: int, device: torch.device) -> Tensor:
     """The angles `[T, ⌈size / 2⌉]` of positions P … P + T - 1: position × 10000^(-2i / size)."""
     positions = torch.arange(past, past + steps, device=device, dtype=torch.float32)
-    frequencies = torch.exp(torch.arange(0, size, 2, device=device) * (-math.log(10_000.0) / size))
+    frequencies = torch.exp(torch.arange(0, size, 2, device=device, dtype=torch.float32) * (-math.log(10_000.0) / size))
     return positions[:, None] * frequencies
 
 

@@ -106,6 +106,11 @@ def test_embedding_and_decoder_start_uniform_within_a_tenth():
     assert (model.head.decoder.bias == 0).all()
 
 
+def test_a_model_in_bfloat16_runs(core_name, tokens):
+    log_probs, _ = make_model(core_name).bfloat16()(tokens)
+    assert log_probs.dtype == torch.bfloat16
+
+
 def test_bfloat16_autocast_runs_every_core_over_several_windows(core_name, tokens):
     model = make_model(core_name)
     exact, _ = model(tokens)
