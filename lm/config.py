@@ -16,13 +16,14 @@ from typeguard import TypeCheckError, check_type
 from lm.checks import at_least
 from lm.errors import UserError
 
+LARGEST_VOCABULARY = 2**31 - 1  # word numbers are int32
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
 
 
 def check(config: DictConfig) -> None:
     """Check names and types of all values against the signatures of what they build; build model and optimizer once.
 
-    The model is built without memory, for one word, so that its own checks run before any text is read.
+    The model is built without memory, for the largest vocabulary, so that its own checks run before any text is read.
 
     Raises:
         UserError: for the first value that does not fit.
@@ -34,7 +35,7 @@ def check(config: DictConfig) -> None:
         at_least(0, seed=config.seed)
         _check_optimizer(config)
         with torch.device("meta"):
-            instantiate(config.model, vocabulary_size=1)
+            instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
 
 
 def snapshot(config: DictConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lm.data.windows import IGNORED
+from lm.ops import IGNORED
 
 
 class TextLoss(Metric):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-IGNORED = -100  # a target that is padding: torch's own ignore_index
+from lm.ops import IGNORED
 
 
 class Window(NamedTuple):

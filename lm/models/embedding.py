@@ -1,8 +1,25 @@
 """From token numbers to vectors."""
 
-from torch import nn
+from typing import Protocol
+
+from torch import Tensor, nn
 
 from lm.checks import at_least
+
+
+class Embedding(Protocol):
+    """What every embedding offers: V, E, and the vectors of tokens.
+
+    Attributes:
+        num_embeddings: V.
+        embedding_dim: E.
+    """
+
+    num_embeddings: int
+    embedding_dim: int
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Look up vectors: `[T, B]` → `[T, B, E]`."""
 
 
 class TokenEmbedding(nn.Embedding):

@@ -1,12 +1,31 @@
 """From a core's outputs to log-probabilities, through two doors: all of them, or only the targets' loss."""
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lm.errors import UserError
+from lm.models.embedding import Embedding
+from lm.ops import linear_nll
 
 
-class SoftmaxHead(nn.Module):
+class Head(nn.Module, ABC):
+    """Maps a core's outputs to normalised log-probabilities; both doors agree to rounding."""
+
+    @abstractmethod
+    def log_prob(self, hidden: Tensor) -> Tensor:
+        """The log-probability in nats of every word: `[T, B, H]` → `[T, B, V]`."""
+
+    @abstractmethod
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`.
+
+        Zero where the target is `lm.ops.IGNORED`.
+        """
+
+
+class SoftmaxHead(Head):
     """The full softmax: log_softmax(W h + b).
 
     With tied weights W is the embedding's matrix (Press and Wolf 2017; Inan et al. 2017); where H and E differ,
@@ -14,17 +33,18 @@ class SoftmaxHead(nn.Module):
 
     Args:
         hidden_size: H, the size of the core's outputs.
-        embedding: the model's embedding, `[V, E]`.
+        embedding: the model's embedding.
         tie_weights: whether W is the embedding's matrix.
         project: whether tied weights may use a projection; False demands H = E.
 
     Raises:
-        UserError: if the weights are to be tied, the sizes differ and `project` is False.
+        UserError: if the weights are to be tied and the embedding is not one matrix, or the sizes differ and
+            `project` is False.
     """
 
-    def __init__(self, hidden_size: int, embedding: nn.Embedding, tie_weights: bool, project: bool = True) -> None:
+    def __init__(self, hidden_size: int, embedding: Embedding, tie_weights: bool, project: bool = True) -> None:
         super().__init__()
-        vocabulary_size, embedding_size = embedding.weight.shape
+        vocabulary_size, embedding_size = embedding.num_embeddings, embedding.embedding_dim
         needs_projection = tie_weights and hidden_size != embedding_size
         if needs_projection and not project:
             raise UserError(
@@ -36,19 +56,18 @@ class SoftmaxHead(nn.Module):
         nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
         nn.init.zeros_(self.decoder.bias)
         if tie_weights:
+            if not isinstance(embedding, nn.Embedding):
+                raise UserError(
+                    "tie_weights=true given, but this embedding is not one matrix for all words: "
+                    "use model/head=adaptive, or model/embedding=full."
+                )
             self.decoder.weight = embedding.weight
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """The log-probability in nats of every word: `[T, B, H]` → `[T, B, V]`."""
-        return F.log_softmax(self._logits(hidden), dim=-1)
+        return F.log_softmax(self.decoder(self.projection(hidden)), dim=-1)
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`.
-
-        Zero where the target is torch's ignore_index, -100.
-        """
-        logits = self._logits(hidden)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self.decoder(self.projection(hidden))
+        """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`."""
+        features = self.projection(hidden).flatten(0, 1)
+        return linear_nll(features, self.decoder.weight, self.decoder.bias, targets.flatten()).view_as(targets)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from lm.models.core import Core
-from lm.models.heads import SoftmaxHead
+from lm.models.embedding import Embedding
+from lm.models.heads import Head
 from lm.models.state import State
 
 
@@ -22,9 +23,9 @@ class TokenModel(nn.Module):
     def __init__(
         self,
         vocabulary_size: int,
-        embedding: Callable[[int], nn.Embedding],
+        embedding: Callable[[int], Embedding],
         core: Callable[[int], Core],
-        head: Callable[[int, nn.Embedding], SoftmaxHead],
+        head: Callable[[int, Embedding], Head],
     ) -> None:
         super().__init__()
         self.embedding = embedding(vocabulary_size)

@@ -1,0 +1,103 @@
+"""The loss of a big output layer, block by block of the vocabulary, so that no [N, V] logits are ever held in fp32."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+BLOCK = 1024  # words at a time: 700 positions of them are 3 MB in fp32, about what a CPU's cache holds
+IGNORED = -100  # a target that is padding: torch's own ignore_index
+
+
+def plain_linear_nll(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """What `linear_nll` computes, as one would write it: linear, log_softmax, and the targets' share of it."""
+    log_probs = F.log_softmax(F.linear(hidden, weight, bias), dim=-1)
+    return F.nll_loss(log_probs, targets, ignore_index=IGNORED, reduction="none")
+
+
+def linear_nll(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, block: int = BLOCK) -> Tensor:
+    """The negative log-likelihood in nats of each target: `[N, H]`, `[V, H]`, `[V]`, `[N]` → `[N]`.
+
+    Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64).
+    A target of IGNORED costs nothing. Products in 16 bits keep their exponentials, `[N, V]` in 16 bits, for the
+    backward pass; others are made again there.
+
+    The softmax of a block is exp(logits - m) with the block's own maxima m; over all blocks it only misses a factor
+    for each row, exp(m - log-sum-exp). The backward pass puts that factor into the rows of `hidden` instead, so that
+    the gradients are matrix products of what the forward pass kept. Blocks with a running log-sum-exp are those of
+    online softmax (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024).
+
+    Args:
+        hidden: the core's outputs.
+        weight: the output matrix.
+        bias: one for each word.
+        targets: numbers of words.
+        block: words at a time.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    with torch.autocast(device, enabled=False):
+        return _LinearNLL.apply(hidden, weight, bias, targets, block, dtype, torch.is_grad_enabled())
+
+
+class _LinearNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        block: int,
+        dtype: torch.dtype,
+        backward_follows: bool,
+    ) -> Tensor:
+        ctx.block, ctx.dtypes = block, (hidden.dtype, weight.dtype, bias.dtype)
+        sum_dtype = torch.promote_types(dtype, torch.float32)
+        hidden, weight, bias = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+        maxima, sums, kept = [], [], []
+        for words in _blocks(weight, block):
+            exps = _logits(hidden, weight, bias, words).to(sum_dtype)
+            maxima.append(exps.amax(1))
+            exps.sub_(maxima[-1][:, None]).exp_()
+            sums.append(exps.sum(1))
+            if backward_follows and dtype.itemsize == 2:
+                kept.append(exps.to(dtype))
+        log_sum_exp = (torch.stack(maxima) + torch.stack(sums).log()).logsumexp(0)
+        scored = targets != IGNORED
+        targets = targets.where(scored, 0)
+        target_logits = (hidden.to(sum_dtype) * weight[targets]).sum(1) + bias[targets]
+        factors = (torch.stack(maxima) - log_sum_exp).exp()
+        ctx.save_for_backward(hidden, weight, bias, targets, scored, torch.stack(maxima), factors, *kept)
+        return (log_sum_exp - target_logits).where(scored, 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, scored, maxima, factors, *kept = ctx.saved_tensors
+        grad = grad.where(scored, 0)
+        grad_hidden = torch.zeros_like(hidden, dtype=grad.dtype)
+        grad_weight = torch.empty_like(weight, dtype=grad.dtype)
+        grad_bias = torch.empty_like(bias, dtype=grad.dtype)
+        for i, words in enumerate(_blocks(weight, ctx.block)):
+            exps = kept[i] if kept else _logits(hidden, weight, bias, words).sub_(maxima[i][:, None]).exp_()
+            scale = grad * factors[i]
+            grad_hidden.addcmul_((exps @ weight[words]).to(grad.dtype), scale[:, None])
+            grad_weight[words] = exps.T @ (hidden * scale[:, None]).to(hidden.dtype)
+            grad_bias[words] = exps.T @ scale.to(hidden.dtype)
+        grad_hidden.addcmul_(weight[targets].to(grad.dtype), grad[:, None], value=-1)
+        grad_weight.index_add_(0, targets, hidden * grad[:, None], alpha=-1)
+        grad_bias.index_add_(0, targets, grad, alpha=-1)
+        gradients = (grad_hidden, grad_weight, grad_bias)
+        return *(g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True)), None, None, None, None
+
+
+def _blocks(weight: Tensor, block: int) -> Iterator[slice]:
+    return (slice(start, start + block) for start in range(0, len(weight), block))
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor, words: slice) -> Tensor:
+    return torch.addmm(bias[words], hidden, weight[words].T)
