@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lm.errors import UserError
@@ -79,22 +79,6 @@ def warn_of_unknown_words(words: list[str]) -> None:
     """Say on stderr which words the model will see as `<unk>`."""
     if words:
         print(f"not in the vocabulary, read as <unk>: {' '.join(dict.fromkeys(words))}", file=sys.stderr)
-
-
-def fast_precision(accelerator: str) -> str:
-    """`bf16-mixed` where this CPU multiplies bfloat16 numbers by itself, else `32-true`.
-
-    Matrix products in bfloat16 are two times as fast there or more (AVX-512 BF16, AMX), and slower where they are
-    emulated. On GPUs we have not measured it.
-    """
-    import torch
-
-    able = torch.cpu.get_capabilities()
-    return "bf16-mixed" if accelerator == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "32-true"
-
-
-# `precision: ${fast_precision:cpu}` in a config
-OmegaConf.register_new_resolver("fast_precision", fast_precision, replace=True)
 
 
 def prepare_process() -> None:

@@ -71,6 +71,11 @@ def _check_optimizer(config: DictConfig) -> None:
     except ValueError as error:
         raise UserError(f"optimizer: {error}.") from error
     instantiate(config.scheduler)(optimizer, total_steps=100)
+    if config.trainer.precision == "16-mixed" and config.optimizer.get("fused") and config.trainer.gradient_clip_val:
+        raise UserError(
+            "trainer.precision=16-mixed given, whose scaled gradients a fused optimizer cannot have clipped: "
+            "set optimizer.fused=false, or trainer.precision=bf16-mixed."
+        )
 
 
 def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:

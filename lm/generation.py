@@ -51,12 +51,18 @@ def check_options(words: int, temperature: float, top_k: int | None, num_samples
 
 
 def sample(log_probs: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:
-    """Draw one word for each row of `[B, V]`: `[B]`."""
-    log_probs = (log_probs - log_probs.max(-1, keepdim=True).values) / temperature
+    """Draw one word for each row of `[B, V]`: `[B]`.
+
+    By inverting the cumulative distribution, with one random number a row; torch.multinomial draws V of them.
+    """
+    words = None
     if top_k is not None and top_k < log_probs.size(-1):
-        least_likely = log_probs.topk(top_k).values[:, -1:]
-        log_probs = log_probs.masked_fill(log_probs < least_likely, -torch.inf)
-    return torch.multinomial(log_probs.softmax(-1), 1, generator=generator).squeeze(-1)
+        log_probs, words = log_probs.topk(top_k)
+    log_weights = (log_probs - log_probs.amax(-1, keepdim=True)) / temperature
+    cumulative = log_weights.exp_().cumsum(-1, dtype=torch.float64)
+    uniform = torch.rand(len(cumulative), 1, dtype=torch.float64, device=cumulative.device, generator=generator)
+    drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return (drawn if words is None else words.gather(-1, drawn)).squeeze(-1)
 
 
 def _generate(

@@ -80,6 +80,16 @@ class TrainingModule(LightningModule):
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
 
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm; Lightning would refuse a fused optimizer under autocast, though only fp16's scaler minds."""
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and not scaled:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_validation_epoch_start(self) -> None:
         """The columns begin anew."""
         self.eval_state = None

@@ -81,7 +81,7 @@ def print_results(metrics: Mapping[str, float], **facts: object) -> None:
         console.print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
 
 
-def write_json(values: Mapping[str, object], path: Path) -> None:
+def write_json(values: Mapping[str, object], path: str | Path) -> None:
     """Write values as JSON, whole or not at all.
 
     Raises:

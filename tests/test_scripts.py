@@ -261,6 +261,7 @@ def test_evaluate_takes_other_text_and_the_models_own_words(run_folder, tmp_path
         (tmp_path / f"{split}.txt").write_text("w1 w2 zebra\n" * 20)
     checkpoint = run_folder / "checkpoints" / "best.ckpt"
     other = ("data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}/cache", "data.eval_batch_size=1")
+    other += ("trainer.precision=32-true",)
     evaluate(composed("evaluate", f"ckpt={checkpoint}", "split=valid", f"out={tmp_path}/out.json", *other))
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["val/tokens"] == 80

@@ -11,7 +11,9 @@ from lm.checks import at_least
 from lm.errors import UserError
 from lm.models.embedding import Embedding
 from lm.models.heads import Head
-from lm.ops import linear_nll
+from lm.ops import IGNORED, linear_nll
+
+ROWS = 64  # a band's positions are filled up to a multiple: a CPU's library prepares itself for each size anew
 
 
 class AdaptiveEmbedding(nn.Module):
@@ -43,14 +45,13 @@ class AdaptiveEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Look the words up, each in its band."""
-        flat = tokens.flatten()
-        vectors = self.bands[0](flat.clamp(max=self.limits[1] - 1))
+        # every band maps every token: narrow products cost little, and DDP asks for a gradient of every parameter
+        vectors = self.bands[0](tokens.clamp(max=self.limits[1] - 1))
         tails = zip(self.bands[1:], self.projections, pairwise(self.limits[1:]), strict=True)
-        for band, projection, limits in tails:
-            # a band without a word here still takes part, with no rows: DDP asks for a gradient of every parameter
-            rows = rows_within(flat, limits)
-            vectors = vectors.index_copy(0, rows, projection(band(flat[rows] - limits[0])).to(vectors.dtype))
-        return vectors.view(*tokens.shape, self.embedding_dim)
+        for band, projection, (start, end) in tails:
+            within = projection(band(tokens.clamp(start, end - 1) - start))
+            vectors = torch.where((tokens >= start)[..., None], within.to(vectors.dtype), vectors)
+        return vectors
 
 
 class AdaptiveHead(Head):
@@ -105,14 +106,18 @@ class AdaptiveHead(Head):
         """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`."""
         features, flat = hidden.flatten(0, 1), targets.flatten()
         entries = flat
-        for band, limits in enumerate(pairwise(self.limits[1:])):
-            entries = entries.where((flat < limits[0]) | (flat >= limits[1]), self.limits[1] + band)
+        for band, start in enumerate(self.limits[1:-1]):
+            entries = entries.where(flat < start, self.limits[1] + band)
         nll = linear_nll(self.projections[0](features), *self._first(), entries)
-        for band, limits in enumerate(pairwise(self.limits[1:]), start=1):
-            rows, words = rows_within(flat, limits), self.words[band]
-            within = linear_nll(
-                self.projections[band](features[rows]), words.weight, words.bias, flat[rows] - limits[0]
+        for band, (start, end) in enumerate(pairwise(self.limits[1:]), start=1):
+            # a band without a word here still takes part, with no rows: DDP asks for a gradient of every parameter
+            rows = ((flat >= start) & (flat < end)).nonzero().squeeze(1)
+            rows, ids = (
+                F.pad(rows, (0, -len(rows) % ROWS)),
+                F.pad(flat[rows] - start, (0, -len(rows) % ROWS), value=IGNORED),
             )
+            words = self.words[band]
+            within = linear_nll(self.projections[band](features[rows]), words.weight, words.bias, ids)
             nll = nll.index_add(0, rows, within)
         return nll.view_as(targets)
 
@@ -159,11 +164,6 @@ def band_widths(width: int, bands: int, div_value: float) -> list[int]:
     """
     at_least(1, div_value=div_value)
     return [max(1, int(width / div_value**band)) for band in range(bands)]
-
-
-def rows_within(ids: Tensor, limits: tuple[int, int]) -> Tensor:
-    """Where `[N]` ids lie within a band."""
-    return ((ids >= limits[0]) & (ids < limits[1])).nonzero().squeeze(1)
 
 
 def _sizes(shapes: list[torch.Size]) -> str:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from lm.errors import UserError
 from lm.models.embedding import Embedding
-from lm.ops import linear_nll
+from lm.ops import linear, linear_nll
 
 
 class Head(nn.Module, ABC):
@@ -65,7 +65,7 @@ class SoftmaxHead(Head):
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """The log-probability in nats of every word: `[T, B, H]` → `[T, B, V]`."""
-        return F.log_softmax(self.decoder(self.projection(hidden)), dim=-1)
+        return F.log_softmax(linear(self.projection(hidden), self.decoder.weight, self.decoder.bias), dim=-1)
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`."""

@@ -57,10 +57,12 @@ class _LinearNLL(torch.autograd.Function):
     ) -> Tensor:
         ctx.block, ctx.dtypes = block, (hidden.dtype, weight.dtype, bias.dtype)
         sum_dtype = torch.promote_types(dtype, torch.float32)
-        hidden, weight, bias = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+        # the bias is one more feature, so that it and its gradient come with the matrix products
+        features = _with_column(hidden, 1, dtype)
+        matrix = _with_column(weight, bias, dtype)
         maxima, sums, kept = [], [], []
-        for words in _blocks(weight, block):
-            exps = _logits(hidden, weight, bias, words).to(sum_dtype)
+        for words in _blocks(matrix, block):
+            exps = (features @ matrix[words].T).to(sum_dtype)
             maxima.append(exps.amax(1))
             exps.sub_(maxima[-1][:, None]).exp_()
             sums.append(exps.sum(1))
@@ -69,35 +71,37 @@ class _LinearNLL(torch.autograd.Function):
         log_sum_exp = (torch.stack(maxima) + torch.stack(sums).log()).logsumexp(0)
         scored = targets != IGNORED
         targets = targets.where(scored, 0)
-        target_logits = (hidden.to(sum_dtype) * weight[targets]).sum(1) + bias[targets]
-        factors = (torch.stack(maxima) - log_sum_exp).exp()
-        ctx.save_for_backward(hidden, weight, bias, targets, scored, torch.stack(maxima), factors, *kept)
+        target_logits = (features.to(sum_dtype) * matrix[targets]).sum(1)
+        if backward_follows:
+            ctx.save_for_backward(features, matrix, targets, scored, torch.stack(maxima), log_sum_exp, *kept)
         return (log_sum_exp - target_logits).where(scored, 0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, scored, maxima, factors, *kept = ctx.saved_tensors
-        grad = grad.where(scored, 0)
-        grad_hidden = torch.zeros_like(hidden, dtype=grad.dtype)
-        grad_weight = torch.empty_like(weight, dtype=grad.dtype)
-        grad_bias = torch.empty_like(bias, dtype=grad.dtype)
-        for i, words in enumerate(_blocks(weight, ctx.block)):
-            exps = kept[i] if kept else _logits(hidden, weight, bias, words).sub_(maxima[i][:, None]).exp_()
-            scale = grad * factors[i]
-            grad_hidden.addcmul_((exps @ weight[words]).to(grad.dtype), scale[:, None])
-            grad_weight[words] = exps.T @ (hidden * scale[:, None]).to(hidden.dtype)
-            grad_bias[words] = exps.T @ scale.to(hidden.dtype)
-        grad_hidden.addcmul_(weight[targets].to(grad.dtype), grad[:, None], value=-1)
-        grad_weight.index_add_(0, targets, hidden * grad[:, None], alpha=-1)
-        grad_bias.index_add_(0, targets, grad, alpha=-1)
-        gradients = (grad_hidden, grad_weight, grad_bias)
-        return *(g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True)), None, None, None, None
+        features, matrix, targets, scored, maxima, log_sum_exp, *kept = ctx.saved_tensors
+        grad = grad.where(scored, 0)[:, None]
+        hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
+        grad_features = -grad * matrix[targets]
+        grad_weight = matrix.new_empty(len(matrix), matrix.size(1) - 1, dtype=weight_dtype)
+        grad_bias = matrix.new_empty(len(matrix), dtype=bias_dtype)
+        for i, words in enumerate(_blocks(matrix, ctx.block)):
+            exps = kept[i] if kept else (features @ matrix[words].T).sub_(maxima[i][:, None]).exp_()
+            scale = grad * (maxima[i] - log_sum_exp).exp()[:, None]
+            grad_features.addcmul_((exps @ matrix[words]).to(grad.dtype), scale)
+            grad_matrix = exps.T @ (features * scale).to(features.dtype)
+            grad_weight[words], grad_bias[words] = grad_matrix[:, :-1], grad_matrix[:, -1]
+        grad_weight.index_add_(0, targets, (features[:, :-1] * grad).to(weight_dtype), alpha=-1)
+        grad_bias.index_add_(0, targets, grad.squeeze(1).to(bias_dtype), alpha=-1)
+        return grad_features[:, :-1].to(hidden_dtype), grad_weight, grad_bias, None, None, None, None
 
 
-def _blocks(weight: Tensor, block: int) -> Iterator[slice]:
-    return (slice(start, start + block) for start in range(0, len(weight), block))
+def _blocks(matrix: Tensor, block: int) -> Iterator[slice]:
+    return (slice(start, start + block) for start in range(0, len(matrix), block))
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor, words: slice) -> Tensor:
-    return torch.addmm(bias[words], hidden, weight[words].T)
+def _with_column(matrix: Tensor, column: Tensor | int, dtype: torch.dtype) -> Tensor:
+    """`[N, H]` and a last column, `[N, H + 1]`, in `dtype`."""
+    wider = matrix.new_empty(len(matrix), matrix.size(1) + 1, dtype=dtype)
+    wider[:, :-1], wider[:, -1] = matrix, column
+    return wider

@@ -1,0 +1,112 @@
+"""What a user of this project runs, one step at a time: Lightning's own loops, paused between their steps."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+
+from lm.benchmark.contender import Contender
+from lm.cli import prepare_process
+from lm.data.corpus import load_corpus
+from lm.data.sources import Splits
+from lm.generation import generate_ids
+from lm.module import TrainingModule
+
+
+class Paced(Callback):
+    """Lets a trainer take a step when its contender is asked for one."""
+
+    def __init__(self, contender: Contender) -> None:
+        self.contender = contender
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Wait."""
+        self.contender.wait()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Tell."""
+        self.contender.losses.append(outputs["loss"].item())
+        self.contender.tell()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        """Wait."""
+        self.contender.wait()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Tell."""
+        self.contender.tell()
+
+
+class Training(Contender):
+    """A step of `trainer.fit` at a time."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        prepare_process()
+        lightning.seed_everything(config["seed"], verbose=False)
+        options = {"callbacks": [Paced(self)], "logger": False, "enable_checkpointing": False}
+        options |= {"enable_progress_bar": False, "limit_val_batches": 0, "max_epochs": 1_000_000}
+        self.trainer = instantiate(config["trainer"], **options)
+        self.data = instantiate(config["data"])
+        vocabulary = self.data.corpus.vocabulary
+        model = instantiate(config["model"], vocabulary_size=len(vocabulary))
+        parts = instantiate(config["optimizer"]), instantiate(config["scheduler"])
+        self.module = TrainingModule(model, vocabulary, {}, *parts)
+
+    def run(self) -> None:
+        """Train, a window whenever asked."""
+        self.trainer.fit(self.module, self.data)
+
+
+class Evaluation(Contender):
+    """A step of `trainer.validate` at a time."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        prepare_process()
+        lightning.seed_everything(config["seed"], verbose=False)
+        options = {"callbacks": [Paced(self)], "logger": False, "enable_checkpointing": False}
+        self.trainer = instantiate(config["trainer"], **options, enable_progress_bar=False)
+        self.data = instantiate(config["data"])
+        vocabulary = self.data.corpus.vocabulary
+        self.module = TrainingModule(instantiate(config["model"], vocabulary_size=len(vocabulary)), vocabulary, {})
+
+    def run(self) -> None:
+        """Validate again and again, a window whenever asked."""
+        while True:
+            self.trainer.validate(self.module, self.data, verbose=False)
+
+
+class Generation(Contender):
+    """A word of every text at a time."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        torch.manual_seed(config["seed"])
+        vocabulary = instantiate(config["data"]).corpus.vocabulary
+        self.model = instantiate(config["model"], vocabulary_size=len(vocabulary)).eval()
+        self.streams = config["streams"]
+
+    def begin(self) -> None:
+        """Begin new texts."""
+        self.texts = generate_ids(self.model, torch.tensor([0]), 1_000_000, num_samples=self.streams)
+
+    def work(self) -> None:
+        """Draw the next word of each."""
+        next(self.texts)
+
+
+class Reading(Contender):
+    """The whole corpus at a time, from the cache."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.splits = Splits(*map(Path, config["files"]))
+        self.cache_dir = Path(config["data"]["cache_dir"]).expanduser()
+
+    def work(self) -> None:
+        """Make the corpus ready."""
+        load_corpus(self.splits, self.cache_dir)

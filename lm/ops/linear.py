@@ -1,0 +1,22 @@
+"""A linear layer of many words for a few rows: one word at a time for some texts."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FEW = 8  # rows up to which batched products are faster: 5 × for one row, 2 × for eight (measured, 33,278 words)
+
+
+def linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What `F.linear` computes: `[…, H]`, `[V, H]`, `[V]` → `[…, V]`.
+
+    A CPU's library multiplies a matrix by a few rows with one thread, out of step with its memory. As two halves in a
+    batch the product goes to torch's own kernel, which uses all threads and reads the matrix once.
+    """
+    positions = rows.numel() // rows.size(-1)
+    plain = torch.is_grad_enabled() or torch.is_autocast_enabled(rows.device.type) or rows.device.type != "cpu"
+    if plain or not 0 < positions <= FEW or len(weight) % 2:
+        return F.linear(rows, weight, bias)
+    columns = rows.reshape(positions, -1).T.expand(2, -1, -1)
+    products = weight.view(2, -1, weight.size(1)) @ columns
+    return (products.flatten(0, 1).T + bias).view(*rows.shape[:-1], len(weight))

@@ -1,0 +1,101 @@
+"""The benchmark as a user runs it: races of small models over a small text, and clear refusals."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from lm.benchmark.plan import races
+from lm.benchmark.race import Result, Side, race
+from lm.benchmark.report import chart, rows, table
+from lm.errors import UserError
+from tests.conftest import CONF
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+
+
+def plan(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return list(races(compose("benchmark", ["data=python_docs", *overrides])))
+
+
+def run_benchmark(text_folder, tmp_path, *overrides):
+    command = [sys.executable, str(SCRIPT), "data=text", f"data.root={text_folder}", f"data.cache_dir={tmp_path}"]
+    command += ["data.batch_size=4", "rounds=1", "steps=3", "words=3", f"out={tmp_path}/speed", *overrides]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+
+def test_prints_and_writes_what_every_side_came_to(text_folder, tmp_path):
+    done = run_benchmark(text_folder, tmp_path, "work=[read]")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "speed.json").read_text())
+    assert [(row["work"], row["side"]) for row in report["rows"]] == [
+        ("corpus ready", "plain"),
+        ("corpus ready", "cached"),
+    ]
+    assert report["machine"]["threads"] >= 1
+    assert (tmp_path / "speed.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_every_kind_of_work_can_be_raced(text_folder, tmp_path):
+    adaptive = 'sides.adaptive=["model/head=adaptive","model.head.cutoffs=[5]"]'
+    done = run_benchmark(text_folder, tmp_path, adaptive, "only=[gru,transformer]")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert len(rows) == 2 * (3 + 3 + 2 + 2) + 2
+    assert all(row["milliseconds"] > 0 and row["times_faster"] > 0 for row in rows)
+    assert [row["steps"] for row in rows[:3]] == [10, 10, 10]  # two rounds of two to warm up and three more
+
+
+def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first():
+    named = plan("work=[train]")
+    assert [each.model for each in named] == ["rnn_tanh", "lstm", "gru", "transformer", "lstm_650_tied"]
+    assert all(each.sides[0].name == "plain" for each in named)
+    tied = named[-1].sides[1].config["model"]
+    assert (tied["core"]["hidden_size"], tied["head"]["tie_weights"]) == (650, True)
+    adaptive = named[1].sides[-1].config["model"]["head"]["_target_"]
+    assert adaptive == "lm.models.AdaptiveHead"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("work=[fly]", "work=fly given, but it must be one of train"),
+        ("only=[lstn]", "only=lstn given, but it must be one of rnn_tanh"),
+        ("rounds=0", "rounds=0 given, but it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_by_name(override, message):
+    with pytest.raises(UserError, match=message.replace("[", r"\[")):
+        plan(override)
+
+
+def test_ratios_are_to_the_first_side_and_losses_of_the_last_third():
+    results = {
+        "plain": Result([0.2, 0.4, 0.3], 100.0, [9.0, 9.0, 3.0]),
+        "fast": Result([0.1, 0.1, 0.1], 25.0, [9.0, 9.0, 2.0]),
+    }
+    [each] = plan("work=[train]", "only=[gru]")
+    plain, fast = rows(each, results)
+    assert (plain["times_faster"], plain["memory"], plain["loss"]) == (1, 1, 3)
+    assert fast["times_faster"] == pytest.approx(3)
+    assert (fast["memory"], fast["loss"], fast["spread"]) == (0.25, 2, 0)
+    assert table([plain, fast]).row_count == 2
+    assert len(chart([plain, fast]).axes[0].patches) == 1
+
+
+@pytest.mark.slow
+def test_a_side_that_cannot_be_built_is_one_line(text_folder, tmp_path):
+    done = run_benchmark(text_folder, tmp_path, "work=[train]", "only=[gru]")
+    assert done.returncode == 1
+    assert done.stderr.startswith("cutoffs=[2000, 10000] given, but the vocabulary has 22 words")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_side_that_fails_says_why():
+    with pytest.raises(RuntimeError, match=r"(?s)broken failed.*KeyError"):
+        race([Side("broken", "lm.benchmark.plain.Reading", {})], rounds=1, steps=1)

@@ -1,0 +1,22 @@
+"""A linear layer for few rows against torch's own."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lm.ops import linear
+from lm.ops.linear import FEW
+
+
+@pytest.mark.parametrize("words", [10, 11])
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (2, 3), (FEW,), (FEW + 1,), (0,)], ids=str)
+def test_is_what_torch_computes(shape, words):
+    rows, weight, bias = torch.randn(*shape, 5), torch.randn(words, 5), torch.randn(words)
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(rows, weight, bias), F.linear(rows, weight, bias))
+
+
+def test_gradients_pass_where_they_are_wanted():
+    rows, weight, bias = torch.randn(1, 5, requires_grad=True), torch.randn(10, 5), torch.randn(10)
+    linear(rows, weight, bias).sum().backward()
+    torch.testing.assert_close(rows.grad, weight.sum(0, keepdim=True))
