@@ -58,10 +58,12 @@ def sample(log_probs: Tensor, temperature: float, top_k: int | None, generator: 
     words = None
     if top_k is not None and top_k < log_probs.size(-1):
         log_probs, words = log_probs.topk(top_k)
-    log_weights = (log_probs - log_probs.amax(-1, keepdim=True)) / temperature
-    cumulative = log_weights.exp_().cumsum(-1, dtype=torch.float64)
-    uniform = torch.rand(len(cumulative), 1, dtype=torch.float64, device=cumulative.device, generator=generator)
-    drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    cumulative = (log_probs - log_probs.amax(-1, keepdim=True)).div_(temperature).exp_().cumsum(-1)
+    uniform = torch.rand(len(cumulative), 1, device=cumulative.device, generator=generator)
+    total = cumulative[:, -1:]
+    # a product that rounds up to the total would lie beyond the last word
+    point = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
+    drawn = torch.searchsorted(cumulative, point, right=True)
     return (drawn if words is None else words.gather(-1, drawn)).squeeze(-1)
 
 

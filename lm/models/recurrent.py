@@ -1,13 +1,16 @@
 """Recurrent cores: Elman networks, LSTM and GRU, on torch's own kernels."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from lm.checks import at_least, one_of, probability
 from lm.models.core import Core
 from lm.models.state import State, map_state
+from lm.ops import without_onednn
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {
     "rnn_tanh": partial(nn.RNN, nonlinearity="tanh"),
@@ -44,7 +47,9 @@ class RecurrentCore(Core):
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Read `[T, B, E]` from `state` on; returns the outputs `[T, B, H]` and the state after the last step."""
-        outputs, state = self.layers(self.dropout(inputs), state)
+        one_word = len(inputs) == 1 and not torch.is_grad_enabled()
+        with without_onednn() if one_word else nullcontext():
+            outputs, state = self.layers(self.dropout(inputs), state)
         return self.dropout(outputs), state
 
     def initial_state(self, batch_size: int) -> State:

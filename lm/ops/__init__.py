@@ -3,6 +3,15 @@
 from lm.ops.allocator import keep_freed_memory
 from lm.ops.linear import linear
 from lm.ops.linear_nll import IGNORED, linear_nll, plain_linear_nll
+from lm.ops.onednn import without_onednn
 from lm.ops.precision import fast_precision
 
-__all__ = ["IGNORED", "fast_precision", "keep_freed_memory", "linear", "linear_nll", "plain_linear_nll"]
+__all__ = [
+    "IGNORED",
+    "fast_precision",
+    "keep_freed_memory",
+    "linear",
+    "linear_nll",
+    "plain_linear_nll",
+    "without_onednn",
+]
