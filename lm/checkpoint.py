@@ -18,11 +18,12 @@ WEIGHTS = "model."  # what Lightning puts before the names of the model's weight
 
 
 class Checkpoint(NamedTuple):
-    """What is needed to use a trained model: its whole config, words and weights."""
+    """What is needed to use a trained model: its whole config, words and weights, and the steps it was trained for."""
 
     config: dict[str, Any]
     vocabulary: Vocabulary
     weights: dict[str, Tensor]
+    step: int
 
 
 def entry(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def load(path: str | Path) -> Checkpoint:
         weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in stored["state_dict"].items()}
         config = stored[KEY]["config"]
         assert {"model", "data"} <= set(config)
-        return Checkpoint(config, Vocabulary(stored[KEY]["vocabulary"]), weights)
+        return Checkpoint(config, Vocabulary(stored[KEY]["vocabulary"]), weights, int(stored["global_step"]))
     except (TypeError, KeyError, AttributeError, AssertionError) as error:
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 

@@ -57,6 +57,10 @@ class TrainingModule(LightningModule):
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
+    def on_train_start(self) -> None:
+        """Begin to count time: `on_train_epoch_start` does not run where a run goes on in mid-epoch."""
+        self.clock.restart()
+
     def on_train_epoch_start(self) -> None:
         """The columns begin anew."""
         self.train_state = None
@@ -72,7 +76,9 @@ class TrainingModule(LightningModule):
         self.is_logging_step = self._ends_an_interval(batch_idx)
         if self.is_logging_step:
             self._log_interval()
-        return nll.mean()
+        loss = nll.mean()
+        self._stop_if_not_finite(loss)
+        return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the norm of the gradient before it is clipped."""
@@ -136,6 +142,17 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, stored: dict[str, Any]) -> None:
         """Add what makes the checkpoint stand alone."""
         stored[checkpoint.KEY] = checkpoint.entry(self.config, self.vocabulary)
+
+    def _stop_if_not_finite(self, loss: Tensor) -> None:
+        """Stop before the optimizer sees a loss that would ruin the weights."""
+        if not loss.isfinite():
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, Optimizer)
+            raise UserError(
+                f"The loss is {loss.item()} at step {self.global_step + 1} with a learning rate of "
+                f"{optimizer.param_groups[0]['lr']:g}: lower optimizer.lr or trainer.gradient_clip_val. "
+                "The last good checkpoint is kept."
+            )
 
     def _ends_an_interval(self, batch_idx: int) -> bool:
         """Whether this is the last window of an optimizer step that Lightning logs."""

@@ -26,15 +26,19 @@ def train(config: DictConfig) -> dict[str, float]:
         validation_metrics,
         write_json,
     )
+    from lm.resume import continue_run
     from lm.sweep import METRICS_FILE
+    from lm.whole_checkpoints import WholeOrNothing
 
     prepare_process()
     configs.check(config)
+    resumed = continue_run(config)
     lightning.seed_everything(config.seed, verbose=False)
     callbacks = list(instantiate(config.callbacks).values())
     loggers = list(instantiate(config.logger).values())
     keeps_checkpoints = "checkpoint" in config.callbacks
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, enable_checkpointing=keeps_checkpoints)
+    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [WholeOrNothing()]}
+    trainer = instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
 
     data = instantiate(config.data)
     vocabulary = data.corpus.vocabulary
@@ -44,7 +48,7 @@ def train(config: DictConfig) -> dict[str, float]:
     module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)
 
     log_config(trainer, plain_config)
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     metrics = validation_metrics(trainer)
     checkpoint = best_checkpoint(trainer)
     if config.test:

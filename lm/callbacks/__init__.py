@@ -3,5 +3,6 @@
 from lm.callbacks.beliefs import LogProbPicture, SampleText
 from lm.callbacks.graceful_stop import GracefulStop
 from lm.callbacks.progress import progress
+from lm.callbacks.resume_point import ResumePoint
 
-__all__ = ["GracefulStop", "LogProbPicture", "SampleText", "progress"]
+__all__ = ["GracefulStop", "LogProbPicture", "ResumePoint", "SampleText", "progress"]

@@ -80,7 +80,7 @@ class Windows:
         steps = len(columns.inputs)
         self.lengths = jittered_lengths(steps, bptt, self._generator(0)) if jitter else split_length(steps, bptt)
         self.epoch = -1
-        self.position = 0  # windows handed out in this epoch
+        self.position = 0  # windows of this epoch that are done
         self.resuming = False
 
     def __len__(self) -> int:
@@ -94,8 +94,9 @@ class Windows:
         lengths = self._lengths_of_epoch()
         start = sum(lengths[: self.position])
         for length in lengths[self.position :]:
-            self.position += 1
             yield Window(*(ids[start : start + length].long() for ids in self.columns))
+            # only now: a checkpoint that is written before a step begins with the window of that step
+            self.position += 1
             start += length
 
     def state_dict(self) -> dict[str, Any]:

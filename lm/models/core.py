@@ -12,10 +12,12 @@ class Core(nn.Module, ABC):
 
     Attributes:
         output_size: H, the size of the outputs.
+        batch_dim: which dimension of a state's tensors counts the columns.
         context: positions that it is meant to look over; None means as many as there are.
     """
 
     output_size: int
+    batch_dim: int
     context: int | None = None
 
     @abstractmethod

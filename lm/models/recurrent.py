@@ -34,6 +34,8 @@ class RecurrentCore(Core):
         UserError: if a value is out of range.
     """
 
+    batch_dim = 1
+
     def __init__(self, input_size: int, cell: str, hidden_size: int, num_layers: int, dropout: float) -> None:
         super().__init__()
         one_of(CELLS, cell=cell)

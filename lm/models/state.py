@@ -8,8 +8,11 @@ from torch import Tensor
 State: TypeAlias = Any  # Tensor | tuple[State, ...]: which of them, only the core that made it knows
 
 
-def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
-    """Apply `function` to every tensor of a state: `map_state(Tensor.detach, state)`."""
-    if isinstance(state, Tensor):
-        return function(state)
-    return tuple(map_state(function, part) for part in state)
+def map_state(function: Callable[..., Tensor], *states: State) -> State:
+    """Apply `function` to every tensor of a state, or to those of several states side by side.
+
+    `map_state(Tensor.detach, state)` cuts a state from its graph.
+    """
+    if isinstance(states[0], Tensor):
+        return function(*states)
+    return tuple(map_state(function, *parts) for parts in zip(*states, strict=True))

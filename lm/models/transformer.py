@@ -38,6 +38,8 @@ class TransformerCore(Core):
         UserError: if a value is out of range or `num_heads` does not divide `hidden_size`.
     """
 
+    batch_dim = 0
+
     def __init__(
         self,
         input_size: int,

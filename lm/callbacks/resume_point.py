@@ -1,0 +1,179 @@
+"""A checkpoint from which a killed run goes on as if nothing had happened."""
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from lm.checks import above_zero, at_least
+from lm.errors import UserError
+from lm.models import map_state
+from lm.module import TrainingModule
+from lm.randomness import random_state, set_random_state
+
+KEY = "resume"  # where our entry stands in a checkpoint
+TERMINATED = 128 + signal.SIGTERM  # what a shell, and a scheduler, takes for an end by SIGTERM
+
+
+class ResumePoint(Callback):
+    """Writes `path` before a training step: at the start of each epoch, every so often within, and on SIGTERM.
+
+    Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
+    can save in the middle of these, and then does some of them twice, or never.
+
+    Args:
+        path: of the checkpoint, written anew each time.
+        every_n_steps: optimizer steps from one to the next; None for no such rule.
+        every_n_minutes: minutes from one to the next; None for no such rule.
+    """
+
+    def __init__(self, path: str, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
+        at_least(1, every_n_steps=every_n_steps)
+        if every_n_minutes is not None:
+            above_zero(every_n_minutes=every_n_minutes)
+        self.path = Path(path)
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self.terminated = False
+        self.saved_step = -1
+        self.saved_at = time.monotonic()
+        self.previous: Any = None
+        self.is_saving = False
+        self.windows: dict[str, int] = {}  # where the next step stands in the text
+        self.stored: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over SIGTERM: Lightning's way of ending on it saves nothing."""
+        self.saved_step = trainer.global_step  # what it starts from is there already
+        self.saved_at = time.monotonic()
+        if self.stored is not None:
+            # Lightning would do this, had it not made the loader ready before it read the checkpoint
+            trainer.train_dataloader.load_state_dict(self.stored["windows"])
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGTERM, self._terminate)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save if it is time; the first step of a resumed run gets back what Lightning did not keep."""
+        assert isinstance(pl_module, TrainingModule)
+        if self.stored is not None:
+            self._restore(trainer, pl_module, self.stored)
+            self.stored = None
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # half a step's gradients are in no checkpoint
+        terminated = self._any_process(trainer, self.terminated)
+        if terminated or self._any_process(trainer, self._is_due(trainer, batch_idx)):
+            self.windows = trainer.train_dataloader.state_dict()
+            self._save(trainer)
+        if terminated:
+            print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
+            sys.exit(TERMINATED)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what a longer run could go on from, if the last epoch is complete."""
+        assert isinstance(pl_module, TrainingModule)
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            pl_module.train_state = None  # as the start of an epoch has it
+            pl_module.train_loss.reset()
+            self.windows = {"epoch": trainer.train_dataloader.epoch + 1, "position": 0}
+            self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what every process needs besides Lightning's own; only to this callback's checkpoints."""
+        if not self.is_saving:
+            return
+        assert isinstance(pl_module, TrainingModule)
+        state = pl_module.train_state
+        own = {
+            "state": None if state is None else map_state(Tensor.cpu, state),
+            "random": random_state(),
+            "nats": pl_module.train_loss.nats.cpu(),
+            "tokens": pl_module.train_loss.tokens.cpu(),
+        }
+        processes = [own]
+        if trainer.world_size > 1:
+            processes = [{}] * trainer.world_size
+            torch.distributed.all_gather_object(processes, own)
+        stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
+        checkpoint[KEY] = {"processes": processes, "windows": self.windows, "batches_that_stepped": stepped}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what was added for the first step.
+
+        Raises:
+            UserError: if the checkpoint was written by another callback.
+        """
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if KEY not in checkpoint:
+            raise UserError("This checkpoint holds a model, but no point to go on from: use last.ckpt of its run.")
+        self.stored = checkpoint[KEY]
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give SIGTERM back, which `teardown` is not called for."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give SIGTERM back."""
+        if self.previous is not None:
+            signal.signal(signal.SIGTERM, self.previous)
+            self.previous = None
+
+    def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
+        steps = trainer.global_step - self.saved_step
+        if steps == 0:
+            return False
+        if batch_idx == 0 or (self.every_n_steps is not None and steps >= self.every_n_steps):
+            return True
+        return self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
+
+    def _save(self, trainer: Trainer) -> None:
+        if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
+            return  # the step that comes will say so; the last good checkpoint stays
+        self.is_saving = True
+        trainer.save_checkpoint(self.path)
+        self.is_saving = False
+        self.saved_step = trainer.global_step
+        self.saved_at = time.monotonic()
+
+    def _restore(self, trainer: Trainer, module: TrainingModule, stored: dict[str, Any]) -> None:
+        """Each process takes its own part, or, where their number has changed, its own columns of all parts."""
+        processes, rank = stored["processes"], trainer.global_rank
+        states = [process["state"] for process in processes]
+        if states[0] is not None:
+            dim = module.model.core.batch_dim
+            if len(states) != trainer.world_size:
+                columns = map_state(lambda *parts: torch.cat(parts, dim), *states)
+                states = [
+                    map_state(lambda whole, part=part: whole.tensor_split(trainer.world_size, dim)[part], columns)
+                    for part in range(trainer.world_size)
+                ]
+            module.train_state = map_state(lambda tensor: tensor.to(module.device), states[rank])
+        if rank < len(processes):
+            set_random_state(processes[rank]["random"])
+        else:
+            torch.manual_seed(processes[0]["random"]["torch"].sum().item() + rank)
+        if rank == 0:
+            for process in processes:
+                module.train_loss.nats += process["nats"].to(module.device)
+                module.train_loss.tokens += process["tokens"].to(module.device)
+        # Lightning counts one step too many when it goes on from between two steps; loggers use this number
+        trainer.fit_loop.epoch_loop._batches_that_stepped = stored["batches_that_stepped"]
+        # and it would not ask a plateau schedule at the end of this epoch, taking itself for restarting until then
+        trainer.fit_loop._restarting = False
+
+    def _any_process(self, trainer: Trainer, decision: bool) -> bool:
+        """Whether any process says so: all must save at the same step."""
+        if trainer.world_size == 1:
+            return decision
+        return trainer.strategy.reduce_boolean_decision(decision, all=False)
+
+    def _terminate(self, signum: int, frame: FrameType | None) -> None:
+        self.terminated = True

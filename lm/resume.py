@@ -1,0 +1,64 @@
+"""Going on with a run that was killed: which checkpoint, and whether it is of the same kind."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lm import checkpoint
+from lm.config import snapshot
+from lm.errors import UserError
+
+SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must keep; the trainer may change
+
+
+def continue_run(config: DictConfig) -> Path | None:
+    """The checkpoint to go on from, or None for a new run; points `config` at the old run's folder.
+
+    Raises:
+        UserError: if there is none, or it is of another config.
+    """
+    if config.ckpt is None:
+        return None
+    path = _newest(config) if config.ckpt == "last" else Path(config.ckpt).expanduser().absolute()
+    stored = checkpoint.load(path)
+    for key in _differences({name: stored.config.get(name) for name in SAME}, _compared(config)):
+        raise UserError(
+            f"The run of ckpt={path} had another {key}: go on with the same one, "
+            f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
+        )
+    config.run_dir = str(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
+    for logger, changes in {
+        "tensorboard": {"purge_step": stored.step},
+        "csv": {"version": f"csv_{stored.step}"},
+    }.items():
+        if logger in config.logger:
+            config.logger[logger] = {**config.logger[logger], **changes}
+    return path
+
+
+def _newest(config: DictConfig) -> Path:
+    runs = Path(config.run_dir).absolute().parent
+    wanted = _compared(config)
+    for path in sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            stored = checkpoint.load(path).config
+        except UserError:
+            continue  # damaged, or from elsewhere
+        if {name: stored.get(name) for name in SAME} == wanted:
+            return path
+    raise UserError(f"ckpt=last given, but no run in {runs} has this config and a last.ckpt: begin one without ckpt.")
+
+
+def _compared(config: DictConfig) -> dict[str, Any]:
+    plain = snapshot(config)
+    return {name: plain[name] for name in SAME}
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    elif old != new:
+        yield f"{path} ({old}, now {new})"

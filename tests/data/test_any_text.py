@@ -1,0 +1,89 @@
+"""Whatever the text: every word is counted once, or there is a clear error."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lm.data import EOS, TextDataModule
+from lm.data.corpus import encode
+from lm.data.sources import folder
+from lm.data.windows import IGNORED, Window, Windows, evaluation_columns, training_columns
+from lm.errors import UserError
+
+TEXT = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("ab \t\r\n\0")), max_size=80)
+
+
+def words_of(text: str) -> list[str]:
+    """Split as Python reads text files: any kind of line end, any kind of space."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
+    return [word for line in lines for word in [*line.split(), EOS]]
+
+
+@settings(deadline=None, max_examples=200)
+@given(TEXT)
+@example("one endless line " * 40)
+@example("a\r\nb\r\n")
+@example("\n\n\n")
+@example("no final newline")
+@example("nul \0 bytes\0here\n")
+@example("слово 字 كلمة\u2028x\n")
+def test_every_word_of_any_text_is_counted_once(text):
+    with tempfile.TemporaryDirectory() as directory:
+        for split in ("train", "valid", "test"):
+            Path(directory, f"{split}.txt").write_bytes(text.encode())
+        try:
+            files = folder(Path(directory))
+        except UserError as error:
+            assert "empty" in str(error)
+            assert text == ""
+            return
+        corpus = encode(files, 1, None, None)
+    expected = words_of(text)
+    for stream in (corpus.train, corpus.valid, corpus.test):
+        assert corpus.vocabulary.decode(stream) == expected
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40))
+def test_bytes_that_are_no_text_are_refused_with_file_and_place(data):
+    try:
+        data.decode("utf-8")
+        return
+    except UnicodeDecodeError as error:
+        place = error.start
+    with tempfile.TemporaryDirectory() as directory:
+        for split in ("train", "valid", "test"):
+            Path(directory, f"{split}.txt").write_bytes(data)
+        with pytest.raises(UserError, match=rf"train\.txt is not UTF-8 text \(byte {place}\)"):
+            encode(folder(Path(directory)), 1, None, None)
+
+
+@given(st.integers(1, 200), st.integers(1, 30), st.integers(1, 20))
+def test_evaluation_windows_score_every_word_once_in_its_order(length, batch_size, bptt):
+    stream = torch.arange(length)
+    windows = list(Windows(evaluation_columns(stream, batch_size, eos_id=0), bptt))
+    targets = torch.cat([window.targets for window in windows]).t().flatten()
+    assert targets[targets != IGNORED].tolist() == stream.tolist()
+    assert all(1 <= len(window.inputs) <= bptt for window in windows)
+
+
+@given(st.integers(4, 200), st.integers(1, 30), st.integers(1, 20), st.booleans())
+def test_training_windows_cover_their_columns_once(length, batch_size, bptt, jitter):
+    columns = training_columns(torch.arange(length), min(batch_size, length // 2))
+    windows = list(Windows(columns, bptt, jitter, seed=length))
+    covered = Window(*(torch.cat(parts) for parts in zip(*windows, strict=True)))
+    assert torch.equal(covered.inputs, columns.inputs)
+    assert torch.equal(covered.targets, columns.inputs + 1)
+
+
+@pytest.mark.parametrize(("text", "message"), [("a\n", "batch_size=20 given, but 2 words"), ("", "empty")])
+def test_a_split_smaller_than_its_columns_is_refused(tmp_path, text, message):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        TextDataModule(folder, tmp_path, tmp_path / "cache").train_dataloader()
