@@ -71,10 +71,10 @@ def _check_optimizer(config: DictConfig) -> None:
     except ValueError as error:
         raise UserError(f"optimizer: {error}.") from error
     instantiate(config.scheduler)(optimizer, total_steps=100)
-    if config.trainer.precision == "16-mixed" and config.optimizer.get("fused") and config.trainer.gradient_clip_val:
+    if str(config.trainer.precision) in ("16", "16-mixed") and config.optimizer.get("fused"):
         raise UserError(
-            "trainer.precision=16-mixed given, whose scaled gradients a fused optimizer cannot have clipped: "
-            "set optimizer.fused=false, or trainer.precision=bf16-mixed."
+            f"trainer.precision={config.trainer.precision} given, whose scaled gradients a fused optimizer lets nobody "
+            "clip or measure: set optimizer.fused=false, or trainer.precision=bf16-mixed."
         )
 
 

@@ -58,8 +58,9 @@ def sample(log_probs: Tensor, temperature: float, top_k: int | None, generator: 
     words = None
     if top_k is not None and top_k < log_probs.size(-1):
         log_probs, words = log_probs.topk(top_k)
-    cumulative = (log_probs - log_probs.amax(-1, keepdim=True)).div_(temperature).exp_().cumsum(-1)
-    uniform = torch.rand(len(cumulative), 1, device=cumulative.device, generator=generator)
+    weights = (log_probs.float() - log_probs.amax(-1, keepdim=True)).div_(temperature).exp_()
+    cumulative = weights.cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
+    uniform = torch.rand(len(weights), 1, dtype=torch.float64, device=weights.device, generator=generator)
     total = cumulative[:, -1:]
     # a product that rounds up to the total would lie beyond the last word
     point = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))

@@ -89,10 +89,11 @@ class TrainingModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm; Lightning would refuse a fused optimizer under autocast, though only fp16's scaler minds."""
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and not scaled:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        """Clip; Lightning would refuse a fused optimizer under autocast, though only fp16's scaler minds one."""
+        plugin = self.trainer.precision_plugin
+        if gradient_clip_val and getattr(plugin, "scaler", None) is None:
+            clip = plugin.clip_grad_by_value if gradient_clip_algorithm == "value" else plugin.clip_grad_by_norm
+            clip(optimizer, gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

@@ -29,10 +29,10 @@ def continue_run(config: DictConfig) -> Path | None:
             f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
         )
     config.run_dir = str(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
-    for logger, changes in {
-        "tensorboard": {"purge_step": stored.step},
-        "csv": {"version": f"csv_{stored.step}"},
-    }.items():
+    # TensorBoard hides what came after the checkpoint; the CSV begins another file
+    tensorboard: dict[str, Any] = {"purge_step": stored.step}
+    csv: dict[str, Any] = {"version": f"csv_{stored.step}"}
+    for logger, changes in {"tensorboard": tensorboard, "csv": csv}.items():
         if logger in config.logger:
             config.logger[logger] = {**config.logger[logger], **changes}
     return path

@@ -57,6 +57,7 @@ def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
         ("scheduler.factor=0.5", "factor=0.5 given, but it must be above 1"),
         ("seed=-1", "seed=-1 given, but it must be at least 0"),
         ("trainer.precision=7", "trainer.precision=7 given"),
+        ("trainer.precision=16", "set optimizer.fused=false"),
         ("trainer.precision=16-mixed", "set optimizer.fused=false, or trainer.precision=bf16-mixed"),
         ("scheduler.factor=x", "scheduler.factor=x given, but it must be of type float"),
         ("callbacks.sample_text.words=1.5", "callbacks.sample_text.words=1.5 given, but it must be of type int"),

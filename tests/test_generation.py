@@ -85,3 +85,15 @@ def test_a_temperature_near_zero_takes_the_likeliest_word():
 def test_options_out_of_range_are_refused_at_once(wrong, message):
     with pytest.raises(UserError, match=message):
         generate_ids(make_model("lstm"), PROMPT, **{"words": 3} | wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_every_one_of_many_words_can_be_drawn_in_any_precision(dtype):
+    log_probs = torch.full((20_000, 5000), 1 / 5000).log().to(dtype)
+    drawn = sample(log_probs, 1.0, None, torch.Generator().manual_seed(0))
+    assert len(drawn.unique()) > 4800  # 4908 are expected
+
+
+def test_words_without_probability_are_never_drawn():
+    log_probs = torch.tensor([-torch.inf, 0.5, -torch.inf, 0.5, -torch.inf]).expand(5000, 5)
+    assert sample(log_probs, 1.0, None, torch.Generator().manual_seed(0)).unique().tolist() == [1, 3]

@@ -154,3 +154,21 @@ def test_seeded_runs_give_the_same_numbers(data):
         make_trainer(max_epochs=1, callbacks=[recorder]).fit(module, data)
         losses.append([logged["train/loss"] for logged in recorder.logged])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_a_fused_optimizer_is_clipped_under_autocast(data, algorithm):
+    module = make_module(data, lr=1.0)
+    module.make_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=1.0, fused=True)
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    trainer = make_trainer(
+        precision="bf16-mixed",
+        max_steps=1,
+        gradient_clip_val=1e-3,
+        gradient_clip_algorithm=algorithm,
+        limit_val_batches=0,
+    )
+    trainer.fit(module, data)
+    moved = torch.cat([(p.detach() - q).flatten() for p, q in zip(module.parameters(), before, strict=True)])
+    size = moved.norm() if algorithm == "norm" else moved.abs().max()
+    assert 0 < size <= 1e-3 * 1.01

@@ -172,7 +172,7 @@ def start(text_folder: Path, runs: Path, *overrides: str) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(RUNS)[:3])
+@pytest.mark.parametrize("name", list(RUNS)[1:3])
 def test_a_process_killed_several_times_ends_bitwise_the_same(name, text_folder, tmp_path):
     overrides = (*RUNS[name], "callbacks.resume_point.every_n_steps=1")
     whole = start(text_folder, tmp_path / "whole", *overrides)
@@ -192,15 +192,16 @@ def test_a_process_killed_several_times_ends_bitwise_the_same(name, text_folder,
 
 def kill(process: subprocess.Popen, chooser: random.Random) -> None:
     """Let it train for a while, then kill it as the kernel does."""
-    lines = [process.stdout.readline() for _ in range(chooser.randrange(2, 5))]
-    assert all("batch" in line or "validation" in line for line in lines), lines
+    for _ in range(chooser.randrange(2, 5)):
+        while "epoch" not in (line := process.stdout.readline()):
+            assert line, "it has ended by itself"
     time.sleep(chooser.random() / 10)
     process.kill()
     assert process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lstm", "transformer with a one-cycle schedule", "adaptive"])
+@pytest.mark.parametrize("name", ["transformer with a one-cycle schedule", "adaptive"])
 def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoints(name, text_folder, tmp_path):
     adaptive = ("model=gru", *ADAM, "model/head=adaptive", "model.head.cutoffs=[6]")
     overrides = (
@@ -213,8 +214,8 @@ def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoint
     for run, parts in {
         "one": [("1", -1)],
         "two": [("2", -1)],
-        "two, then one": [("2", 17), ("1", -1)],
-        "one, then two": [("1", 17), ("2", -1)],
+        "two_then_one": [("2", 17), ("1", -1)],
+        "one_then_two": [("1", 17), ("2", -1)],
     }.items():
         for devices, max_steps in parts:
             resumed = ["ckpt=last"] if list((tmp_path / run).glob("*/checkpoints/last.ckpt")) else []

@@ -130,7 +130,7 @@ def test_a_run_that_never_validates_ends_well(text_folder, tmp_path):
 
 
 def test_callbacks_can_be_left_out(text_folder, tmp_path):
-    left_out = [f"~callbacks.{name}" for name in ("checkpoint", "sample_text", "log_prob_picture")]
+    left_out = [f"~callbacks.{name}" for name in ("checkpoint", "resume_point", "sample_text", "log_prob_picture")]
     metrics = train(tiny_config(text_folder, tmp_path, *left_out, "trainer.max_epochs=1"))
     assert {"val/ppl", "test/ppl"} <= set(metrics)
     assert not list(tmp_path.rglob("*.ckpt"))

@@ -1,4 +1,4 @@
-"""What a user of this project runs, one step at a time: Lightning's own loops, paused between their steps."""
+"""Our side: Lightning's own loops, paused between their steps; without loggers, checkpoints and progress."""
 
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,8 @@
 """The yardstick: word-level language modelling as one would first write it in PyTorch, in fp32 and with no tricks.
 
 What pytorch/examples' word_language_model does: log_softmax over all words, NLLLoss, SGD by hand, generation that reads
-the whole text again for each word where the model is a Transformer. It needs nothing but torch, so that the memory of
-its process is its own.
+the whole text again for each word where the model is a Transformer. It needs nothing of this project but its
+race, and no Lightning.
 """
 
 import itertools

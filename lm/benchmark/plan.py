@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from lm.benchmark.race import Side
 from lm.checks import at_least, one_of
+from lm.config import check_arguments
 
 WORKS = ("train", "evaluate", "generate", "streams", "read")
+YARDSTICKS_TEXT = {"min_count": 1, "max_size": None, "bptt_jitter": False, "trim_evaluation": False}
 PARTS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 PLAIN, OURS = "lm.benchmark.plain", "lm.benchmark.ours"
 
@@ -33,6 +35,7 @@ def races(config: DictConfig) -> Iterator[Race]:
     Raises:
         UserError: if it names unknown work or models, or a count is below 1.
     """
+    check_arguments(_typed, {name: config[name] for name in ("work", "only", "rounds", "steps", "words", "streams")})
     at_least(1, rounds=config.rounds, steps=config.steps, words=config.words, streams=config.streams)
     for work in config.work:
         one_of(WORKS, work=work)
@@ -49,6 +52,10 @@ def races(config: DictConfig) -> Iterator[Race]:
             yardstick = _parts(config, model.overrides)
             sides = {side: _parts(config, [*model.overrides, *config.sides[side]]) for side in model.sides}
             yield _race(config, work, name, yardstick, sides)
+
+
+def _typed(work: list[str], only: list[str] | None, rounds: int, steps: int, words: int, streams: int) -> None:
+    """What a benchmark's config may hold."""
 
 
 def _race(
@@ -73,7 +80,7 @@ def _sides(contender: str, yardstick: dict[str, Any], sides: dict[str, dict[str,
 def _parts(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """A training config for this data in primitive types, with the files of the text."""
     training = compose("train", ["scheduler=constant", *overrides])
-    training.data = config.data
+    training.data = {**config.data, **YARDSTICKS_TEXT}
     data = instantiate(config.data)
     files = data.source(data.root)
     parts = OmegaConf.to_container(OmegaConf.masked_copy(training, PARTS), resolve=True)

@@ -2,7 +2,6 @@
 
 import importlib
 import multiprocessing
-import resource
 import threading
 import traceback
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from lm.benchmark.contender import Contender
+from lm.benchmark.contender import Contender, peak_bytes
 from lm.cli import users_mistake
 from lm.errors import UserError
 
@@ -84,7 +83,10 @@ def _ask(line: Connection, steps: int | None) -> Any:
 
 
 def _receive(line: Connection) -> Any:
-    answer = line.recv()
+    try:
+        answer = line.recv()
+    except EOFError:
+        raise RuntimeError("A side has died without a word: is there enough memory?") from None
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -104,6 +106,13 @@ def _serve(line: Connection, side: Side) -> None:
 
 def _answer(line: Connection, side: Side, contender: Contender) -> None:
     """Time as many steps as asked for, until there is no more to do."""
+    try:
+        _time(line, side, contender)
+    except Exception:
+        line.send(RuntimeError(f"{side.name} failed:\n{traceback.format_exc()}"))
+
+
+def _time(line: Connection, side: Side, contender: Contender) -> None:
     import torch
     from torch.utils.benchmark import Timer
 
@@ -112,5 +121,4 @@ def _answer(line: Connection, side: Side, contender: Contender) -> None:
     while (steps := line.recv()) is not None:
         contender.begin()
         line.send(timer.timeit(steps).median / side.per_step)
-    peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    line.send(((peak_bytes - contender.resting_bytes) / 1e6, contender.losses))
+    line.send(((peak_bytes() - contender.resting_bytes) / 1e6, contender.losses))

@@ -68,7 +68,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A bar for each side but the first of its race: how many times faster it is."""
-    shown = [row for row in rows if row["times_faster"] != 1][::-1]
+    shown = [row for row in rows if row["side"] not in ("plain", "1 stream")][::-1]
     figure = Figure(figsize=(8, 1 + 0.32 * len(shown)), layout="constrained")
     axis = figure.subplots()
     names = [f"{row['work']}: {row['model']} {row['side']}" for row in shown]

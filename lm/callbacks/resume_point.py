@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lm.checks import above_zero, at_least
+from lm.data import Windows
 from lm.errors import UserError
 from lm.models import map_state
 from lm.module import TrainingModule
@@ -56,7 +57,7 @@ class ResumePoint(Callback):
         self.saved_at = time.monotonic()
         if self.stored is not None:
             # Lightning would do this, had it not made the loader ready before it read the checkpoint
-            trainer.train_dataloader.load_state_dict(self.stored["windows"])
+            _windows(trainer).load_state_dict(self.stored["windows"])
         if threading.current_thread() is threading.main_thread():
             self.previous = signal.signal(signal.SIGTERM, self._terminate)
 
@@ -70,7 +71,7 @@ class ResumePoint(Callback):
             return  # half a step's gradients are in no checkpoint
         terminated = self._any_process(trainer, self.terminated)
         if terminated or self._any_process(trainer, self._is_due(trainer, batch_idx)):
-            self.windows = trainer.train_dataloader.state_dict()
+            self.windows = _windows(trainer).state_dict()
             self._save(trainer)
         if terminated:
             print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
@@ -82,7 +83,7 @@ class ResumePoint(Callback):
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             pl_module.train_state = None  # as the start of an epoch has it
             pl_module.train_loss.reset()
-            self.windows = {"epoch": trainer.train_dataloader.epoch + 1, "position": 0}
+            self.windows = {"epoch": _windows(trainer).epoch + 1, "position": 0}
             self._save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -177,3 +178,8 @@ class ResumePoint(Callback):
 
     def _terminate(self, signum: int, frame: FrameType | None) -> None:
         self.terminated = True
+
+
+def _windows(trainer: Trainer) -> Windows:
+    assert isinstance(trainer.train_dataloader, Windows)
+    return trainer.train_dataloader

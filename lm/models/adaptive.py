@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lm.checks import at_least
 from lm.errors import UserError
 from lm.models.embedding import Embedding
-from lm.models.heads import Head
+from lm.models.heads import Head, log_softmax
 from lm.ops import IGNORED, linear_nll
 
 ROWS = 64  # a band's positions are filled up to a multiple: a CPU's library prepares itself for each size anew
@@ -94,11 +94,11 @@ class AdaptiveHead(Head):
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """The log-probability in nats of every word: `[T, B, H]` → `[T, B, V]`."""
-        first = F.log_softmax(F.linear(self.projections[0](hidden), *self._first()), dim=-1)
+        first = log_softmax(F.linear(self.projections[0](hidden), *self._first()))
         frequent, tails = first.split([self.limits[1], len(self.words) - 1], dim=-1)
         parts = [frequent]
         for band in range(1, len(self.words)):
-            within = F.log_softmax(self.words[band](self.projections[band](hidden)), dim=-1)
+            within = log_softmax(self.words[band](self.projections[band](hidden)))
             parts.append(tails[..., band - 1 : band] + within)
         return torch.cat(parts, dim=-1)
 
@@ -111,7 +111,8 @@ class AdaptiveHead(Head):
         nll = linear_nll(self.projections[0](features), *self._first(), entries)
         for band, (start, end) in enumerate(pairwise(self.limits[1:]), start=1):
             # a band without a word here still takes part, with no rows: DDP asks for a gradient of every parameter
-            rows = ((flat >= start) & (flat < end)).nonzero().squeeze(1)
+            is_last = band == len(self.words) - 1  # which sees numbers beyond the vocabulary, too, and refuses them
+            rows = ((flat >= start) & (is_last | (flat < end))).nonzero().squeeze(1)
             rows, ids = (
                 F.pad(rows, (0, -len(rows) % ROWS)),
                 F.pad(flat[rows] - start, (0, -len(rows) % ROWS), value=IGNORED),

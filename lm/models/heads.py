@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -65,9 +66,14 @@ class SoftmaxHead(Head):
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """The log-probability in nats of every word: `[T, B, H]` → `[T, B, V]`."""
-        return F.log_softmax(linear(self.projection(hidden), self.decoder.weight, self.decoder.bias), dim=-1)
+        return log_softmax(linear(self.projection(hidden), self.decoder.weight, self.decoder.bias))
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`."""
         features = self.projection(hidden).flatten(0, 1)
         return linear_nll(features, self.decoder.weight, self.decoder.bias, targets.flatten()).view_as(targets)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities in fp32 at least, which CPU autocast does not see to: `[…, V]` → `[…, V]`."""
+    return F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What is done for speed alone: nothing here changes what is computed."""
+"""What is done for speed alone: the same mathematics, sooner."""
 
 from lm.ops.allocator import keep_freed_memory
 from lm.ops.linear import linear

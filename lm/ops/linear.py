@@ -14,9 +14,11 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     batch the product goes to torch's own kernel, which uses all threads and reads the matrix once.
     """
     positions = rows.numel() // rows.size(-1)
-    plain = torch.is_grad_enabled() or torch.is_autocast_enabled(rows.device.type) or rows.device.type != "cpu"
-    if plain or not 0 < positions <= FEW or len(weight) % 2:
+    plain = rows.device.type != "cpu" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+    if plain or not 0 < positions <= FEW:
         return F.linear(rows, weight, bias)
-    columns = rows.reshape(positions, -1).T.expand(2, -1, -1)
-    products = weight.view(2, -1, weight.size(1)) @ columns
-    return (products.flatten(0, 1).T + bias).view(*rows.shape[:-1], len(weight))
+    half = len(weight) // 2
+    columns = rows.reshape(positions, -1).T
+    products = weight[: 2 * half].view(2, half, -1) @ columns.expand(2, -1, -1)
+    every_word = torch.cat([products.flatten(0, 1), weight[2 * half :] @ columns])
+    return (every_word.T + bias).view(*rows.shape[:-1], len(weight))

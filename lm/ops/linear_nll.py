@@ -40,7 +40,8 @@ def linear_nll(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, bl
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
-        return _LinearNLL.apply(hidden, weight, bias, targets, block, dtype, torch.is_grad_enabled())
+        backward_follows = torch.is_grad_enabled() and any(t.requires_grad for t in (hidden, weight, bias))
+        return _LinearNLL.apply(hidden, weight, bias, targets, block, dtype, backward_follows)
 
 
 class _LinearNLL(torch.autograd.Function):
@@ -83,17 +84,18 @@ class _LinearNLL(torch.autograd.Function):
         grad = grad.where(scored, 0)[:, None]
         hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
         grad_features = -grad * matrix[targets]
-        grad_weight = matrix.new_empty(len(matrix), matrix.size(1) - 1, dtype=weight_dtype)
-        grad_bias = matrix.new_empty(len(matrix), dtype=bias_dtype)
+        grad_weight = matrix.new_empty(len(matrix), matrix.size(1) - 1, dtype=grad.dtype)
+        grad_bias = matrix.new_empty(len(matrix), dtype=grad.dtype)
         for i, words in enumerate(_blocks(matrix, ctx.block)):
             exps = kept[i] if kept else (features @ matrix[words].T).sub_(maxima[i][:, None]).exp_()
             scale = grad * (maxima[i] - log_sum_exp).exp()[:, None]
             grad_features.addcmul_((exps @ matrix[words]).to(grad.dtype), scale)
             grad_matrix = exps.T @ (features * scale).to(features.dtype)
             grad_weight[words], grad_bias[words] = grad_matrix[:, :-1], grad_matrix[:, -1]
-        grad_weight.index_add_(0, targets, (features[:, :-1] * grad).to(weight_dtype), alpha=-1)
-        grad_bias.index_add_(0, targets, grad.squeeze(1).to(bias_dtype), alpha=-1)
-        return grad_features[:, :-1].to(hidden_dtype), grad_weight, grad_bias, None, None, None, None
+        grad_weight.index_add_(0, targets, features[:, :-1] * grad, alpha=-1)
+        grad_bias.index_add_(0, targets, grad.squeeze(1), alpha=-1)
+        gradients = grad_features[:, :-1].to(hidden_dtype), grad_weight.to(weight_dtype), grad_bias.to(bias_dtype)
+        return *gradients, None, None, None, None
 
 
 def _blocks(matrix: Tensor, block: int) -> Iterator[slice]:

@@ -12,5 +12,6 @@ def fast_precision(accelerator: str) -> str:
     Args:
         accelerator: Lightning's name of it, such as cpu or gpu.
     """
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     able = torch.cpu.get_capabilities()
-    return "bf16-mixed" if accelerator == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "32-true"
+    return "bf16-mixed" if on_cpu and (able.get("avx512_bf16") or able.get("amx_bf16")) else "32-true"

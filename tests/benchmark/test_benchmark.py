@@ -66,6 +66,8 @@ def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(
     [
         ("work=[fly]", "work=fly given, but it must be one of train"),
         ("only=[lstn]", "only=lstn given, but it must be one of rnn_tanh"),
+        ("rounds=x", "rounds=x given, but it must be of type int"),
+        ("only=lstm", "only=lstm given, but it must be of type"),
         ("rounds=0", "rounds=0 given, but it must be at least 1"),
     ],
 )

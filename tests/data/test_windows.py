@@ -99,14 +99,14 @@ def test_every_epoch_starts_at_the_top():
 
 @pytest.mark.parametrize("jitter", [False, True])
 @pytest.mark.parametrize("taken", [1, 5])
-def test_a_restored_iteration_goes_on_with_the_very_next_window(jitter, taken):
+def test_a_restored_iteration_begins_with_the_window_that_was_under_way(jitter, taken):
     columns = training_columns(stream(2000), 4)
     windows = Windows(columns, 20, jitter, seed=3)
     list(windows)  # an epoch before, so that the epoch counts
     iterator = iter(windows)
-    list(itertools.islice(iterator, taken))
+    *_, under_way = itertools.islice(iterator, taken)
     state = windows.state_dict()
-    rest = [part.inputs.tolist() for part in iterator]
+    rest = [part.inputs.tolist() for part in (under_way, *iterator)]
     restored = Windows(columns, 20, jitter, seed=3)
     restored.load_state_dict(state)
     assert [part.inputs.tolist() for part in restored] == rest

@@ -32,6 +32,21 @@ def test_probabilities_sum_to_one_and_both_doors_agree(tie_weights, hidden_size)
     torch.testing.assert_close(head.nll(hidden, targets), -log_probs.gather(-1, targets[..., None]).squeeze(-1))
 
 
+def test_gradients_are_those_through_all_log_probabilities_also_of_bands_with_many_words():
+    head = make_head()
+    hidden, targets = torch.randn(300, 1, 8, requires_grad=True), torch.randint(V, (300, 1))
+    inputs = [hidden, *head.parameters()]
+    through_all = -head.log_prob(hidden).gather(-1, targets[..., None]).mean()
+    torch.testing.assert_close(
+        torch.autograd.grad(head.nll(hidden, targets).mean(), inputs), torch.autograd.grad(through_all, inputs)
+    )
+
+
+def test_a_target_beyond_the_vocabulary_is_an_error():
+    with pytest.raises(IndexError):
+        make_head().nll(torch.randn(1, 1, 8), torch.tensor([[V]]))
+
+
 def test_it_is_torchs_own_adaptive_softmax():
     head = make_head()
     other = nn.AdaptiveLogSoftmaxWithLoss(8, V, [4, 12], div_value=2.0, head_bias=True)

@@ -16,6 +16,12 @@ def test_is_what_torch_computes(shape, words):
         torch.testing.assert_close(linear(rows, weight, bias), F.linear(rows, weight, bias))
 
 
+def test_few_rows_do_not_go_through_torchs_own_linear(monkeypatch):
+    monkeypatch.setattr(F, "linear", None)
+    with torch.inference_mode():
+        assert linear(torch.ones(1, 5), torch.ones(10, 5), torch.zeros(10)).tolist() == [[5.0] * 10]
+
+
 def test_gradients_pass_where_they_are_wanted():
     rows, weight, bias = torch.randn(1, 5, requires_grad=True), torch.randn(10, 5), torch.randn(10)
     linear(rows, weight, bias).sum().backward()

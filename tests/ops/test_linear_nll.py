@@ -52,7 +52,7 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(lambda *tensors: linear_nll(*tensors, targets, block=3), inputs)
 
 
-def test_autocast_gives_fp32_losses_and_gradients_closer_to_fp32_than_plain_autocast_does():
+def test_autocast_gives_fp32_losses_and_gradients_as_close_to_fp32_as_plain_autocast_does():
     *exact, targets = parts(64, 32, 500)
     inputs = [tensor.detach().float().requires_grad_() for tensor in exact]
     expected = torch.autograd.grad(plain_linear_nll(*exact, targets).mean(), exact)
@@ -63,6 +63,26 @@ def test_autocast_gives_fp32_losses_and_gradients_closer_to_fp32_than_plain_auto
     for gradient, plain_gradient, reference in zip(fast, plain, expected, strict=True):
         assert gradient.dtype == torch.float32
         assert relative_error(gradient, reference) < min(1e-2, 1.1 * relative_error(plain_gradient, reference))
+
+
+def test_frequent_words_keep_all_of_their_gradient_in_16_bits():
+    hidden, weight = (
+        torch.ones(2000, 2, dtype=torch.bfloat16),
+        torch.zeros(4, 2, dtype=torch.bfloat16, requires_grad=True),
+    )
+    bias = torch.zeros(4, dtype=torch.bfloat16, requires_grad=True)
+    linear_nll(hidden, weight, bias, torch.zeros(2000, dtype=torch.long)).sum().backward()
+    torch.testing.assert_close(bias.grad.float(), torch.tensor([-1500.0, 500.0, 500.0, 500.0]), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_frozen_parts_leave_the_other_gradients_as_they_are(frozen):
+    *inputs, targets = parts(5, 3, 7)
+    wanted = [tensor for i, tensor in enumerate(inputs) if i != frozen]
+    inputs[frozen] = inputs[frozen].detach()
+    fast = torch.autograd.grad(linear_nll(*inputs, targets, block=3).sum(), wanted)
+    plain = torch.autograd.grad(plain_linear_nll(*inputs, targets).sum(), wanted)
+    torch.testing.assert_close(fast, plain)
 
 
 def test_16_bit_outputs_of_a_core_meet_fp32_weights_under_autocast():
