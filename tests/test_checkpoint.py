@@ -1,6 +1,7 @@
 """A checkpoint stands alone, and one that is not what it should be is refused without running anything."""
 
 import os
+import random
 
 import pytest
 import torch
@@ -29,13 +30,6 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
 def test_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "x.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.ckpt is damaged"):
-        checkpoint.load(tmp_path / "x.ckpt")
-
-
-def test_a_truncated_checkpoint_is_refused(trained, tmp_path):
-    content = trained("lstm").read_bytes()
-    (tmp_path / "x.ckpt").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"x\.ckpt is damaged"):
         checkpoint.load(tmp_path / "x.ckpt")
 
@@ -89,3 +83,32 @@ def test_weights_that_do_not_fit_the_config_are_refused(trained):
     stored.config["model"]["core"]["hidden_size"] = 17
     with pytest.raises(UserError, match="do not fit"):
         checkpoint.build_model(stored)
+
+
+def test_no_flipped_byte_goes_unnoticed(trained, tmp_path):
+    whole = trained("lstm").read_bytes()
+    expected = checkpoint.load(trained("lstm"))
+    chooser = random.Random(0)
+    path = tmp_path / "x.ckpt"
+    refused = 0
+    for _ in range(150):
+        place = chooser.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << chooser.randrange(8))]) + whole[place + 1 :])
+        try:
+            stored = checkpoint.load(path)
+        except UserError as error:
+            assert "x.ckpt" in str(error)
+            refused += 1
+        else:  # it was padding between the file's parts
+            assert stored.config == expected.config
+            assert stored.vocabulary.words == expected.vocabulary.words
+            torch.testing.assert_close(stored.weights, expected.weights, rtol=0, atol=0)
+    assert refused > 50
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_checkpoint_is_refused(trained, tmp_path, share):
+    whole = trained("lstm").read_bytes()
+    (tmp_path / "x.ckpt").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=r"x\.ckpt is damaged"):
+        checkpoint.load(tmp_path / "x.ckpt")
