@@ -28,6 +28,7 @@ def run_benchmark(text_folder, tmp_path, *overrides):
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow
 def test_prints_and_writes_what_every_side_came_to(text_folder, tmp_path):
     done = run_benchmark(text_folder, tmp_path, "work=[read]")
     assert done.returncode == 0, done.stderr
