@@ -21,8 +21,11 @@ def continue_run(config: DictConfig) -> Path | None:
     """
     if config.ckpt is None:
         return None
-    path = _newest(config) if config.ckpt == "last" else Path(config.ckpt).expanduser().absolute()
-    stored = checkpoint.load(path)
+    if config.ckpt == "last":
+        path, stored = _newest(config)
+    else:
+        path = Path(config.ckpt).expanduser().absolute()
+        stored = checkpoint.load(path)
     for key in _differences({name: stored.config.get(name) for name in SAME}, _compared(config)):
         raise UserError(
             f"The run of ckpt={path} had another {key}: go on with the same one, "
@@ -38,16 +41,16 @@ def continue_run(config: DictConfig) -> Path | None:
     return path
 
 
-def _newest(config: DictConfig) -> Path:
+def _newest(config: DictConfig) -> tuple[Path, checkpoint.Checkpoint]:
     runs = Path(config.run_dir).absolute().parent
     wanted = _compared(config)
     for path in sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            stored = checkpoint.load(path).config
+            stored = checkpoint.load(path)
         except UserError:
             continue  # damaged, or from elsewhere
-        if {name: stored.get(name) for name in SAME} == wanted:
-            return path
+        if {name: stored.config.get(name) for name in SAME} == wanted:
+            return path, stored
     raise UserError(f"ckpt=last given, but no run in {runs} has this config and a last.ckpt: begin one without ckpt.")
 
 

@@ -2,17 +2,16 @@
 
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from lm.callbacks.on_signal import OnSignal, in_any_process
 from lm.checks import above_zero, at_least
 from lm.data import Windows
 from lm.errors import UserError
@@ -24,7 +23,7 @@ KEY = "resume"  # where our entry stands in a checkpoint
 TERMINATED = 128 + signal.SIGTERM  # what a shell, and a scheduler, takes for an end by SIGTERM
 
 
-class ResumePoint(Callback):
+class ResumePoint(OnSignal):
     """Writes `path` before a training step: at the start of each epoch, every so often within, and on SIGTERM.
 
     Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
@@ -36,30 +35,30 @@ class ResumePoint(Callback):
         every_n_minutes: minutes from one to the next; None for no such rule.
     """
 
+    signum = signal.SIGTERM
+
     def __init__(self, path: str, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
+        super().__init__()
         at_least(1, every_n_steps=every_n_steps)
         if every_n_minutes is not None:
             above_zero(every_n_minutes=every_n_minutes)
         self.path = Path(path)
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
-        self.terminated = False
         self.saved_step = -1
         self.saved_at = time.monotonic()
-        self.previous: Any = None
         self.is_saving = False
         self.windows: dict[str, int] = {}  # where the next step stands in the text
         self.stored: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over SIGTERM: Lightning's way of ending on it saves nothing."""
+        super().on_train_start(trainer, pl_module)
         self.saved_step = trainer.global_step  # what it starts from is there already
         self.saved_at = time.monotonic()
         if self.stored is not None:
             # Lightning would do this, had it not made the loader ready before it read the checkpoint
             _windows(trainer).load_state_dict(self.stored["windows"])
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGTERM, self._terminate)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save if it is time; the first step of a resumed run gets back what Lightning did not keep."""
@@ -69,8 +68,8 @@ class ResumePoint(Callback):
             self.stored = None
         if batch_idx % trainer.accumulate_grad_batches:
             return  # half a step's gradients are in no checkpoint
-        terminated = self._any_process(trainer, self.terminated)
-        if terminated or self._any_process(trainer, self._is_due(trainer, batch_idx)):
+        terminated = in_any_process(trainer, self.asked)
+        if terminated or in_any_process(trainer, self._is_due(trainer, batch_idx)):
             self.windows = _windows(trainer).state_dict()
             self._save(trainer)
         if terminated:
@@ -117,16 +116,6 @@ class ResumePoint(Callback):
             raise UserError("This checkpoint holds a model, but no point to go on from: use last.ckpt of its run.")
         self.stored = checkpoint[KEY]
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give SIGTERM back, which `teardown` is not called for."""
-        self.teardown(trainer, pl_module, "fit")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give SIGTERM back."""
-        if self.previous is not None:
-            signal.signal(signal.SIGTERM, self.previous)
-            self.previous = None
-
     def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
         steps = trainer.global_step - self.saved_step
         if steps == 0:
@@ -169,15 +158,6 @@ class ResumePoint(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = stored["batches_that_stepped"]
         # and it would not ask a plateau schedule at the end of this epoch, taking itself for restarting until then
         trainer.fit_loop._restarting = False
-
-    def _any_process(self, trainer: Trainer, decision: bool) -> bool:
-        """Whether any process says so: all must save at the same step."""
-        if trainer.world_size == 1:
-            return decision
-        return trainer.strategy.reduce_boolean_decision(decision, all=False)
-
-    def _terminate(self, signum: int, frame: FrameType | None) -> None:
-        self.terminated = True
 
 
 def _windows(trainer: Trainer) -> Windows:
