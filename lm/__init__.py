@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from lm.launch import run_name
+
 if TYPE_CHECKING:
     from lm.language_model import LanguageModel
 
@@ -18,6 +20,7 @@ def _fast_precision(accelerator: str) -> str:
 
 
 OmegaConf.register_new_resolver("fast_precision", _fast_precision, replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, use_cache=True, replace=True)  # once, and then the same
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,12 @@
 
 import pickle
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from torch import Tensor
 
@@ -41,29 +43,30 @@ def load(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"No checkpoint at ckpt={path}: give the path of a .ckpt file that training has written.")
     try:
-        _check_sums(path)
+        _check_parts(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path):
-            raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
-        raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
+        raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
     except Exception as error:  # bytes at random fail in many ways
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
         weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in stored["state_dict"].items()}
         config = stored[KEY]["config"]
         assert {"model", "data"} <= set(config)
+        assert all(isinstance(word, str) for word in stored[KEY]["vocabulary"])
+        assert sum(weight.nbytes for weight in weights.values()) <= 2 * path.stat().st_size  # tied ones count twice
         return Checkpoint(config, Vocabulary(stored[KEY]["vocabulary"]), weights, int(stored["global_step"]))
     except (TypeError, KeyError, AttributeError, AssertionError) as error:
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 
 
-def _check_sums(path: Path) -> None:
-    """Compare the checksums in a checkpoint with its content, which torch.load does not."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as parts:
-            if damaged := parts.testzip():
-                raise ValueError(f"the checksum of {damaged} is wrong")
+def _check_parts(path: Path) -> None:
+    """Check what torch.load does not: that nothing unpacks to more than the file, and that the checksums are right."""
+    with zipfile.ZipFile(path) as parts:
+        if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+            raise ValueError("its parts are larger than the file")
+        if damaged := parts.testzip():
+            raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def build_model(checkpoint: Checkpoint) -> TokenModel:
@@ -74,10 +77,15 @@ def build_model(checkpoint: Checkpoint) -> TokenModel:
     """
     config = checkpoint.config["model"]
     refuse_foreign_targets(config, "lm.models.")
+    build = partial(instantiate, config, vocabulary_size=len(checkpoint.vocabulary))
     try:
-        model = instantiate(config, vocabulary_size=len(checkpoint.vocabulary))
+        if config["core"].get("num_layers", 1) > len(checkpoint.weights):
+            raise ValueError(f"{len(checkpoint.weights)} tensors for {config['core']['num_layers']} layers")
+        with torch.device("meta"):  # sizes that only the config has must not take any memory
+            build().load_state_dict(checkpoint.weights, assign=True)
+        model = build()
         model.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
+    except (InstantiationException, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"The checkpoint's weights do not fit its config: {error}") from error
     return model.eval()
 

@@ -5,6 +5,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +15,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lm.errors import UserError
+from lm.files import write_text
+
+ERROR_FILE = "error.txt"  # what a failed job of a multirun leaves in its folder
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -24,10 +28,13 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
         try:
             return main(config)
         except Exception as error:
-            if (message := users_mistake(error)) is None:
-                raise
-            if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
+            message = users_mistake(error)
+            if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+                write_text(message or repr(error), Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
+            elif message and HydraConfig.initialized():
                 sys.exit(message)
+            if message is None:
+                raise
             # in a multirun the other jobs go on
             raise CompactHydraException(message) from None
 

@@ -15,6 +15,7 @@ from typeguard import TypeCheckError, check_type
 
 from lm.checks import at_least
 from lm.errors import UserError
+from lm.launch import check_shared_name, in_slurm_step
 
 LARGEST_VOCABULARY = 2**31 - 1  # word numbers are int32
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
@@ -56,11 +57,15 @@ def _check_processes(trainer: DictConfig) -> None:
             f"trainer.accelerator=gpu with trainer.devices={devices} given, but this machine has {there} CUDA GPUs: "
             "use fewer devices or trainer=cpu."
         )
+    if not HydraConfig.initialized():
+        return
+    check_shared_name()
     several = devices != 1 or trainer.num_nodes != 1 or "ddp" in str(trainer.strategy)
-    if several and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if several and HydraConfig.get().mode == RunMode.MULTIRUN and not in_slurm_step():
         raise UserError(
-            f"trainer.devices={devices} given in a multirun, whose jobs run in one process each: "
-            "use trainer=cpu or trainer=gpu with trainer.devices=1, or train one config at a time without -m."
+            f"trainer.devices={devices} given in a multirun, whose jobs run in one process each: use trainer=cpu or "
+            "trainer=gpu with trainer.devices=1, hydra/launcher=submitit_slurm with hydra.launcher.tasks_per_node, "
+            "or train one config at a time without -m."
         )
 
 

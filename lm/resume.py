@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from lm import checkpoint
 from lm.config import snapshot
 from lm.errors import UserError
+from lm.launch import started_again
 
 SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must keep; the trainer may change
 
@@ -16,16 +17,23 @@ SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must ke
 def continue_run(config: DictConfig) -> Path | None:
     """The checkpoint to go on from, or None for a new run; points `config` at the old run's folder.
 
+    A command that SLURM or torchrun starts again goes on with its own run.
+
     Raises:
-        UserError: if there is none, or it is of another config.
+        UserError: if there is none, it is of another config, or a new run would overwrite an old one.
     """
-    if config.ckpt is None:
-        return None
+    own = Path(config.run_dir, "checkpoints", "last.ckpt").absolute()
     if config.ckpt == "last":
         path, stored = _newest(config)
-    else:
+    elif config.ckpt is not None:
         path = Path(config.ckpt).expanduser().absolute()
         stored = checkpoint.load(path)
+    elif not own.exists():
+        return None
+    elif started_again():
+        path, stored = own, checkpoint.load(own)
+    else:
+        raise UserError(f"{config.run_dir} holds a run: go on with it by ckpt={own}, or choose another hydra.run.dir.")
     for key in _differences({name: stored.config.get(name) for name in SAME}, _compared(config)):
         raise UserError(
             f"The run of ckpt={path} had another {key}: go on with the same one, "

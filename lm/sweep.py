@@ -9,8 +9,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from lm.cli import ERROR_FILE
 from lm.files import written_aside
 
 METRICS_FILE = "metrics.json"  # what a job that ended well has left in its folder
@@ -26,7 +28,7 @@ class SweepTable(Callback):
 
 
 def report(folder: Path) -> None:
-    """Collect, write and print; the best validation perplexity comes first."""
+    """Collect, write, and print in what the jobs differ; the best validation perplexity comes first."""
     rows = [job_row(hydra_folder) for hydra_folder in sorted(folder.glob("*/.hydra"))]
     rows.sort(key=lambda row: row["val/ppl"] or float("inf"))
     if not rows:
@@ -36,8 +38,10 @@ def report(folder: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     table = Table(*COLUMNS)
+    shared = set.intersection(*(set(row["overrides"].split()) for row in rows)) if len(rows) > 1 else set()
     for row in rows:
-        table.add_row(*(_shown(row[column]) for column in COLUMNS))
+        own = " ".join(override for override in row["overrides"].split() if override not in shared)
+        table.add_row(*(_shown(value) for value in (row | {"overrides": own}).values()))
     console = Console()
     console.print(table)
     console.print(f"sweep: {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
@@ -48,15 +52,20 @@ def job_row(hydra_folder: Path) -> dict[str, Any]:
     job = hydra_folder.parent
     overrides = OmegaConf.to_container(OmegaConf.load(hydra_folder / "overrides.yaml"))
     assert isinstance(overrides, list)
-    metrics_file = job / METRICS_FILE
-    metrics = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.exists() else {}
+    results = _text(job / METRICS_FILE)
+    metrics = json.loads(results or "{}")
+    error = _text(job / ERROR_FILE) or "it has left no result"
     return {
         "job": job.name,
         "overrides": " ".join(map(str, overrides)),
         **{name: metrics.get(name) for name in ("val/loss", "val/ppl", "test/ppl")},
-        "status": "done" if metrics else "failed",
+        "status": "done" if results else f"failed: {error}",
     }
 
 
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
 def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:,.2f}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:,.2f}" if isinstance(value, float) else escape(str(value))

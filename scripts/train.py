@@ -1,6 +1,5 @@
 """Train a language model, test its best checkpoint, and print what came of it."""
 
-import math
 from pathlib import Path
 
 import hydra
@@ -64,9 +63,9 @@ def train(config: DictConfig) -> dict[str, float]:
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 @one_line_errors
-def main(config: DictConfig) -> float:
-    """Train, and hand a sweeper the validation perplexity to minimise."""
-    return train(config).get("val/ppl", math.nan)
+def main(config: DictConfig) -> float | None:
+    """Train, and hand a sweeper the validation perplexity to minimise; None, which it takes for a failure, without."""
+    return train(config).get("val/ppl")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import random
+import zipfile
 
 import pytest
 import torch
@@ -83,6 +84,53 @@ def test_weights_that_do_not_fit_the_config_are_refused(trained):
     stored.config["model"]["core"]["hidden_size"] = 17
     with pytest.raises(UserError, match="do not fit"):
         checkpoint.build_model(stored)
+
+
+def rewritten(trained, path, change):
+    """A stranger's checkpoint: a good one, changed."""
+    stored = torch.load(trained("lstm"), weights_only=True)
+    change(stored)
+    torch.save(stored, path)
+    return path
+
+
+def config_of(stored):
+    return stored["lm"]["config"]["model"]
+
+
+STRANGE = {
+    "a width of ten billion": lambda stored: config_of(stored)["core"].update(hidden_size=10**10),
+    "a billion layers": lambda stored: config_of(stored)["core"].update(num_layers=10**9),
+    "a wide embedding": lambda stored: config_of(stored)["embedding"].update(embedding_size=10**12),
+    "layers that are no number": lambda stored: config_of(stored)["core"].update(num_layers="many"),
+    "no core": lambda stored: config_of(stored).pop("core"),
+    "an unknown option": lambda stored: config_of(stored)["core"].update(surprise=1),
+    "a vocabulary that is too small": lambda stored: stored["lm"]["vocabulary"].pop(),
+    "a vocabulary that is too large": lambda stored: stored["lm"]["vocabulary"].append("more"),
+    "weights of another shape": lambda stored: stored["state_dict"].update({"model.head.decoder.bias": torch.zeros(3)}),
+    "a weight too many": lambda stored: stored["state_dict"].update({"model.more": torch.zeros(3)}),
+    "a weight too few": lambda stored: stored["state_dict"].popitem(),
+    "a terabyte from one number": lambda stored: stored["state_dict"].update(
+        {"model.head.decoder.weight": torch.zeros(1).expand(500_000, 500_000)}
+    ),
+    "words that are no text": lambda stored: stored["lm"].update(vocabulary=[1, 2, "<unk>", "<eos>"]),
+    "a word twice": lambda stored: stored["lm"]["vocabulary"].append("<unk>"),
+    "no <unk>": lambda stored: stored["lm"]["vocabulary"].remove("<unk>"),
+}
+
+
+@pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE.keys())
+def test_a_checkpoint_that_does_not_fit_itself_is_refused_before_it_takes_memory(trained, tmp_path, change):
+    path = rewritten(trained, tmp_path / "x.ckpt", change)
+    with pytest.raises(UserError, match=r"do not fit its config|is not one of this project"):
+        LanguageModel.load(path)
+
+
+def test_a_file_that_unpacks_to_more_than_itself_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.ckpt", "w", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("x/data.pkl", bytes(10_000_000))
+    with pytest.raises(UserError, match=r"x\.ckpt is damaged"):
+        checkpoint.load(tmp_path / "x.ckpt")
 
 
 def test_no_flipped_byte_goes_unnoticed(trained, tmp_path):

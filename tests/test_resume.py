@@ -243,3 +243,20 @@ def test_sigterm_writes_a_checkpoint_and_ends_as_schedulers_understand(text_fold
     done = start(text_folder, tmp_path, "model=lstm", "callbacks.resume_point.every_n_steps=null", "ckpt=last")
     output, _ = done.communicate(timeout=100)
     assert done.returncode == 0, output
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_mid_epoch_leaves_a_point_to_go_on_from(text_folder, tmp_path):
+    options = ("model=lstm", "callbacks.resume_point.every_n_steps=null", "trainer.max_epochs=100000")
+    process = start(text_folder, tmp_path, *options)
+    for line in process.stdout:
+        if "epoch   3 | batch    1" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    [last] = tmp_path.glob("*/checkpoints/last.ckpt")
+    stored = torch.load(last, weights_only=True)
+    assert stored["resume"]["windows"]["position"] > 0
+    steps = int(output.rpartition("validation after ")[2].split()[0])
+    assert stored["global_step"] == steps - 1  # it saves before the last step

@@ -45,3 +45,14 @@ def test_optuna_searches_and_leaves_its_table(text_folder, tmp_path):
     best = json.loads((tmp_path / "sweep" / rows[0]["job"] / "metrics.json").read_text())
     assert best["val/ppl"] == pytest.approx(min(float(row["val/ppl"]) for row in rows))
     assert not tiny_config(text_folder, tmp_path, "hparams_search=optuna").test
+
+
+def test_a_search_survives_trials_that_fail(text_folder, tmp_path):
+    pytest.importorskip("optuna")
+    arguments = small(text_folder, "hparams_search=optuna", "hydra.sweeper.n_trials=2", "trainer.max_epochs=1")
+    arguments += ["hydra.sweeper.params={optimizer.lr: 'choice(1, -1)'}", "seed=4", "hydra.sweep.dir=sweep"]
+    done = run("train", "-m", *arguments, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
+    assert len(rows) == 2
+    assert {row["status"] for row in rows} == {"done", "failed: optimizer: Invalid learning rate: -1."}

@@ -11,26 +11,25 @@ from lm.callbacks.on_signal import OnSignal, in_any_process
 
 
 class GracefulStop(OnSignal):
-    """The first Ctrl-C lets the step end, validates and stops training; the second quits at once.
+    """The first Ctrl-C stops training after one more step and validates; the second quits at once.
 
     Lightning's own handling leaves the program with exit code 1, before the best checkpoint could be tested.
     """
 
-    signum = signal.SIGINT
+    signals = (signal.SIGINT,)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop all processes at the same step: each may have been asked at another."""
-        self.asked = in_any_process(trainer, self.asked)
-        if self.asked:
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Make this step the last one, in all processes: each may have been asked at another."""
+        if in_any_process(trainer, self.asked):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start no further epoch when asked while validating."""
-        self.on_train_batch_end(trainer)
+        self.on_train_batch_start(trainer)
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Ask, or quit."""
         if self.asked:
             raise KeyboardInterrupt
         super().on_signal(signum, frame)
-        rank_zero_only(print)("\nStopping after this step; press Ctrl-C again to quit at once.", flush=True)
+        rank_zero_only(print)("\nStopping after the next step; press Ctrl-C again to quit at once.", flush=True)

@@ -9,41 +9,41 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class OnSignal(Callback):
-    """Takes over a signal while training, and notes when it comes.
+    """Takes over signals while training, and notes when one comes.
 
     Attributes:
-        signum: which signal.
-        asked: whether it has come to this process.
+        signals: which signals.
+        asked: the signal that has come to this process, or None.
     """
 
-    signum: signal.Signals
+    signals: tuple[signal.Signals, ...]
 
     def __init__(self) -> None:
-        self.asked = False
-        self._previous: Any = None
+        self.asked: int | None = None
+        self._previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signal over."""
+        """Take the signals over."""
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(self.signum, self.on_signal)
+            self._previous = {signum: signal.signal(signum, self.on_signal) for signum in self.signals}
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Note it; what it asks for is done between two steps."""
-        self.asked = True
+        self.asked = signum
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signal back, which `teardown` is not called for."""
+        """Give the signals back, which `teardown` is not called for."""
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signal back."""
-        if self._previous is not None:
-            signal.signal(self.signum, self._previous)
-            self._previous = None
+        """Give the signals back."""
+        for signum, previous in self._previous.items():
+            signal.signal(signum, previous)
+        self._previous = {}
 
 
-def in_any_process(trainer: Trainer, decision: bool) -> bool:
+def in_any_process(trainer: Trainer, decision: object) -> bool:
     """Whether any process says so: what is decided must be done by all at the same step."""
     if trainer.world_size == 1:
-        return decision
-    return trainer.strategy.reduce_boolean_decision(decision, all=False)
+        return bool(decision)
+    return trainer.strategy.reduce_boolean_decision(bool(decision), all=False)

@@ -15,6 +15,7 @@ from lm.callbacks.on_signal import OnSignal, in_any_process
 from lm.checks import above_zero, at_least
 from lm.data import Windows
 from lm.errors import UserError
+from lm.launch import is_requeued_by_us, requeue
 from lm.models import map_state
 from lm.module import TrainingModule
 from lm.randomness import random_state, set_random_state
@@ -24,7 +25,10 @@ TERMINATED = 128 + signal.SIGTERM  # what a shell, and a scheduler, takes for an
 
 
 class ResumePoint(OnSignal):
-    """Writes `path` before a training step: at the start of each epoch, every so often within, and on SIGTERM.
+    """Writes `path` before a training step: at the start of each epoch, every so often within, and before an end.
+
+    SIGTERM ends the program with exit code 143, as does SIGUSR1 in a SLURM job, which is then queued again. After
+    Ctrl-C, `GracefulStop` lets one more step be the last.
 
     Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
     can save in the middle of these, and then does some of them twice, or never.
@@ -34,8 +38,6 @@ class ResumePoint(OnSignal):
         every_n_steps: optimizer steps from one to the next; None for no such rule.
         every_n_minutes: minutes from one to the next; None for no such rule.
     """
-
-    signum = signal.SIGTERM
 
     def __init__(self, path: str, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
         super().__init__()
@@ -52,7 +54,8 @@ class ResumePoint(OnSignal):
         self.stored: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over SIGTERM: Lightning's way of ending on it saves nothing."""
+        """Take over the signals to end: Lightning's ways of ending save nothing, or in the midst of a step."""
+        self.signals = (signal.SIGTERM, signal.SIGUSR1) if is_requeued_by_us() else (signal.SIGTERM,)
         super().on_train_start(trainer, pl_module)
         self.saved_step = trainer.global_step  # what it starts from is there already
         self.saved_at = time.monotonic()
@@ -69,12 +72,11 @@ class ResumePoint(OnSignal):
         if batch_idx % trainer.accumulate_grad_batches:
             return  # half a step's gradients are in no checkpoint
         terminated = in_any_process(trainer, self.asked)
-        if terminated or in_any_process(trainer, self._is_due(trainer, batch_idx)):
+        if terminated or trainer.should_stop or in_any_process(trainer, self._is_due(trainer, batch_idx)):
             self.windows = _windows(trainer).state_dict()
             self._save(trainer)
         if terminated:
-            print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
-            sys.exit(TERMINATED)
+            self._end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what a longer run could go on from, if the last epoch is complete."""
@@ -132,6 +134,14 @@ class ResumePoint(OnSignal):
         self.is_saving = False
         self.saved_step = trainer.global_step
         self.saved_at = time.monotonic()
+
+    def _end(self, trainer: Trainer) -> None:
+        requeued = in_any_process(trainer, self.asked == signal.SIGUSR1)
+        if trainer.is_global_zero:
+            print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
+            if requeued:
+                requeue()
+        sys.exit(TERMINATED)
 
     def _restore(self, trainer: Trainer, module: TrainingModule, stored: dict[str, Any]) -> None:
         """Each process takes its own part, or, where their number has changed, its own columns of all parts."""

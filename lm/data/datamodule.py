@@ -70,9 +70,16 @@ class TextDataModule(LightningDataModule):
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The encoded text, read on first use."""
-        splits = self.source(self.root)
-        return load_corpus(splits, self.cache_dir, self.min_count, self.max_size, self.given_vocabulary)
+        """The encoded text, read on first use.
+
+        Raises:
+            UserError: if there is none, or it cannot be read.
+        """
+        try:
+            splits = self.source(self.root)
+            return load_corpus(splits, self.cache_dir, self.min_count, self.max_size, self.given_vocabulary)
+        except OSError as error:
+            raise UserError(f"Cannot read the text in data.root={self.root}: {error}.") from error
 
     def train_dataloader(self) -> Windows:
         """Windows of the training split."""

@@ -76,3 +76,11 @@ def test_fewer_evaluation_columns_than_devices_are_refused(make_data):
 def test_sizes_below_one_are_refused_before_any_text_is_read(tmp_path, name):
     with pytest.raises(UserError, match=f"{name}=0 given"):
         TextDataModule(folder, tmp_path / "missing", tmp_path, **{name: 0})
+
+
+def test_text_that_cannot_be_read_is_one_line(tmp_path):
+    def unreadable(root):
+        raise PermissionError(13, "Permission denied", str(root / "train.txt"))
+
+    with pytest.raises(UserError, match=r"Cannot read the text in data\.root=.*Permission denied.*train\.txt"):
+        TextDataModule(unreadable, tmp_path, tmp_path / "cache").train_dataloader()

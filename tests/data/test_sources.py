@@ -2,14 +2,20 @@
 
 import hashlib
 import http.server
+import os
+import shutil
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
-from lm.data import sources
+from lm.data import Corpus, load_corpus, sources
 from lm.errors import UserError
+
+NOBODY = 65534  # a user who may do nothing
 
 
 def write_splits(folder: Path, pattern: str) -> None:
@@ -78,6 +84,43 @@ def test_download_fetches_once(server, tmp_path):
     for file in served.iterdir():
         file.unlink()
     assert sources.download(tmp_path / "root", files) == found
+
+
+def test_runs_that_start_at_once_share_download_and_cache(server, tmp_path):
+    served, address = server
+    files = checksums(served, address)
+
+    def corpus(_: int) -> Corpus:
+        return load_corpus(sources.download(tmp_path / "root", files), tmp_path / "cache")
+
+    with ThreadPoolExecutor(8) as runs:
+        results = list(runs.map(corpus, range(8)))
+    assert all(torch.equal(result.train, results[0].train) for result in results)
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["test.txt", "train.txt", "valid.txt"]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_folder_that_may_only_be_read_is_enough(text_folder, tmp_path):
+    root, cache = tmp_path / "root", tmp_path / "cache"
+    shutil.copytree(text_folder, root, ignore=shutil.ignore_patterns("cache"))
+    cache.mkdir()
+    for file in root.iterdir():
+        file.chmod(0o444)
+    root.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:  # who may write anywhere
+        os.chown(cache, NOBODY, NOBODY)
+        for parent in (tmp_path, *tmp_path.parents[:2]):
+            parent.chmod(parent.stat().st_mode | 0o011)
+        os.seteuid(NOBODY)
+    try:
+        with pytest.raises(PermissionError):
+            (root / "new").touch()
+        corpus = load_corpus(sources.folder(root), cache)
+    finally:
+        os.seteuid(user)
+    assert len(corpus.train) > 1000
+    assert len(list(cache.glob("*.pt"))) == 1
 
 
 def test_download_unpacks_an_archive(server, tmp_path):

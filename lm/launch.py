@@ -1,0 +1,88 @@
+"""How this process was started: by hand, by torchrun or by SLURM; for the first time or again."""
+
+import os
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+
+from lm.checks import above_zero
+from lm.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import DDPStrategy
+
+
+def run_name() -> str:
+    """A name for the run's folder, the same in all its processes and when a launcher starts it again.
+
+    By hand it is the date and time. `torchrun --rdzv-id=NAME` and a step of a SLURM job have names of their own.
+    """
+    if in_slurm_step():
+        return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
+    if (name := os.environ.get("TORCHELASTIC_RUN_ID", "none")) != "none":
+        return f"torchrun_{name}"
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def check_shared_name() -> None:
+    """Check that the processes which torchrun has started agree on the run's folder.
+
+    Raises:
+        UserError: if each would take a folder of its own.
+    """
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("TORCHELASTIC_RUN_ID") == "none"
+    if several and not any(typed.startswith("hydra.run.dir=") for typed in HydraConfig.get().overrides.hydra):
+        raise UserError(
+            "torchrun has started several processes without a name for their run: give torchrun an --rdzv-id=NAME, "
+            "the same on all nodes, or train.py a hydra.run.dir=DIR."
+        )
+
+
+def started_again() -> bool:
+    """Whether torchrun or SLURM has started this very command before, which ended early."""
+    counts = (os.environ.get(f"{launcher}_RESTART_COUNT", "0") for launcher in ("SLURM", "TORCHELASTIC"))
+    return any(int(count) > 0 for count in counts)
+
+
+def in_slurm_step() -> bool:
+    """Whether srun has started this process, and its companions where it has any."""
+    return "SLURM_STEP_ID" in os.environ
+
+
+def is_requeued_by_us() -> bool:
+    """Whether SLURM's signal before the time limit is ours to answer; submitit answers it for its own jobs."""
+    return in_slurm_step() and "SUBMITIT_EXECUTOR" not in os.environ
+
+
+def requeue() -> None:
+    """Ask SLURM to start this job again; on failure say so on stderr."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        print(f"scontrol requeue {job} has failed ({reason}): submit the job again.", file=sys.stderr, flush=True)
+
+
+def ddp(timeout_minutes: float) -> "DDPStrategy":
+    """One process for each device, which gives up when another has not answered for so long.
+
+    Raises:
+        UserError: if the time is not above zero.
+    """
+    from lightning.pytorch.strategies import DDPStrategy
+
+    above_zero(timeout_minutes=timeout_minutes)
+    return DDPStrategy(timeout=timedelta(minutes=timeout_minutes))
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error is how gloo or NCCL say that another process has gone, or is silent for too long."""
+    signs = r"gloo|nccl|process ?group|connection (closed|reset|refused)|timed? ?out|broken pipe"
+    return isinstance(error, RuntimeError) and re.search(signs, str(error), re.IGNORECASE) is not None
