@@ -14,6 +14,7 @@ from lm.data.vocabulary import EOS, Vocabulary
 from lm.generation import generate_ids
 from lm.models import TokenModel
 from lm.reader import Reader
+from lm.sampling import Sampling
 
 CHUNK = 128  # positions scored at a time: [CHUNK, V] log-probabilities are in memory at once
 
@@ -99,14 +100,35 @@ class LanguageModel:
         words = line.split() + [EOS] * eos
         return torch.cat([torch.empty(0, len(self.vocabulary)), *(rows for _, rows in self._read_line(words))])
 
-    def stream(self, prompt: str = "", words: int = 100, num_samples: int = 1, **options: Any) -> Iterator[list[str]]:
-        """Yield the next word of each sample as it is made; see `lm.generation.generate_ids` for the options."""
+    def stream(
+        self,
+        prompt: str = "",
+        words: int = 100,
+        num_samples: int = 1,
+        seed: int | None = None,
+        unk: bool = True,
+        **sampling: Any,
+    ) -> Iterator[list[str]]:
+        """Yield the next word of each sample as it is made.
+
+        Args:
+            prompt: what all samples begin with.
+            words: how many to write.
+            num_samples: samples made side by side.
+            seed: of the draws; None takes a new one each time.
+            unk: whether `<unk>` may be written.
+            sampling: see `lm.sampling.Sampling`.
+
+        Raises:
+            UserError: if a value is out of range.
+        """
         tokens = self.vocabulary.encode([EOS, *prompt.split()]).to(self._device)
-        for ids in generate_ids(self.model, tokens, words, num_samples=num_samples, **options):
+        how = Sampling(**sampling, banned=None if unk else self.vocabulary.unk_id)
+        for ids in generate_ids(self.model, tokens, words, how, num_samples, seed):
             yield self.vocabulary.decode(ids)
 
     def generate(self, prompt: str = "", words: int = 100, num_samples: int = 1, **options: Any) -> list[str]:
-        """Texts that begin with `prompt`; the options are those of `lm.generation.generate_ids`."""
+        """Texts that begin with `prompt`; the options are those of `stream`."""
         steps = list(self.stream(prompt, words, num_samples, **options))
         texts = zip(*steps, strict=True) if steps else [()] * num_samples
         return [as_text([*prompt.split(), *text]) for text in texts]

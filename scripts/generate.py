@@ -13,23 +13,31 @@ def generate(config: DictConfig) -> list[str]:
     """Write the samples that `config` asks for, a single one word by word, and return them."""
     from lm import LanguageModel
     from lm.config import check_arguments
+    from lm.detokenize import detokenized
     from lm.files import write_text
     from lm.generation import check_options
     from lm.language_model import pieces
+    from lm.sampling import Sampling
 
-    options = {name: config[name] for name in ("words", "temperature", "top_k", "num_samples", "seed")}
-    check_arguments(check_options, options)
-    check_options(**options)
+    counts = {name: config[name] for name in ("words", "num_samples", "seed")}
+    sampling = {name: config[name] for name in ("temperature", "top_k", "top_p", "min_p")}
+    check_arguments(check_options, counts)
+    check_arguments(Sampling, sampling)
+    check_arguments(LanguageModel.stream, {"unk": config.unk})
+    check_options(**counts)
+    Sampling(**sampling)
+    options = counts | sampling | {"unk": config.unk}
     model = LanguageModel.load(config.ckpt)
     warn_of_unknown_words(model.unknown(config.prompt))
 
-    if config.num_samples == 1:
+    if config.num_samples == 1 and not config.detokenize:
         words = (word for [word] in model.stream(config.prompt, **options))
         texts = [print_as_it_comes(pieces(chain(config.prompt.split(), words)))]
     else:
         texts = model.generate(config.prompt, **options)
+        texts = [detokenized(text) for text in texts] if config.detokenize else texts
         for number, text in enumerate(texts, 1):
-            print(f"--- {number} ---\n{text}")
+            print(f"--- {number} ---\n{text}" if len(texts) > 1 else text)
     if config.out:
         write_text("\n\n".join(texts) + "\n", config.out)
     return texts

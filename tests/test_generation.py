@@ -4,27 +4,53 @@ import pytest
 import torch
 
 from lm.errors import UserError
-from lm.generation import generate_ids, sample
+from lm.generation import generate_ids
+from lm.sampling import Sampling
 from tests.conftest import V, make_model
 
 PROMPT = torch.tensor([0, 5])
 
 
 def generated(model, words, **options):
-    return torch.stack(list(generate_ids(model, PROMPT, words, **options)))
+    counts = {name: options.pop(name) for name in ("num_samples", "seed") if name in options}
+    return torch.stack(list(generate_ids(model, PROMPT, words, Sampling(**options), **counts)))
+
+
+PROBS = [0.4, 0.3, 0.15, 0.1, 0.05]
+
+
+def drawn(log_probs, seed=0, **sampling):
+    return Sampling(**sampling).draw(log_probs, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("top_k", [None, 3])
-def test_sampled_frequencies_match_the_tempered_truncated_distribution(temperature, top_k):
-    log_probs = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05]).log()
+@pytest.mark.parametrize(
+    ("options", "left"),  # of PROBS, at any of the temperatures
+    [
+        ({}, [0, 1, 2, 3, 4]),
+        ({"top_k": 3}, [0, 1, 2]),
+        ({"top_p": 0.3}, [0]),
+        ({"top_p": 1.0}, [0, 1, 2, 3, 4]),
+        ({"min_p": 0.7}, None),
+        ({"top_k": 4, "top_p": 0.999}, [0, 1, 2, 3]),
+        ({"banned": 1}, [0, 2, 3, 4]),
+        ({"banned": 0, "top_k": 2}, [1, 2]),
+    ],
+    ids=str,
+)
+def test_sampled_frequencies_match_the_tempered_truncated_distribution(temperature, options, left):
+    order = [3, 1, 4, 0, 2]  # not by probability
+    tempered = torch.tensor(PROBS) ** (1 / temperature)
+    if left is None:
+        left = [i for i, prob in enumerate(tempered) if prob >= options["min_p"] * tempered[0]]
+    if "banned" in options:
+        options = options | {"banned": order.index(options["banned"])}
     draws = 20_000
-    drawn = sample(log_probs.expand(draws, 5), temperature, top_k, torch.Generator().manual_seed(0))
-    expected = (log_probs / temperature).exp()
-    if top_k:
-        expected[top_k:] = 0
-    expected *= draws / expected.sum()
-    counts = torch.bincount(drawn, minlength=5)
+    log_probs = torch.tensor(PROBS)[order].log().expand(draws, 5)
+    counts = torch.bincount(drawn(log_probs, temperature=temperature, **options), minlength=5)
+    expected = torch.zeros(5)
+    expected[left] = tempered[left] * draws / tempered[left].sum()
+    expected = expected[order]
     possible = expected > 0
     assert (counts[~possible] == 0).all()
     chi_square = ((counts - expected)[possible] ** 2 / expected[possible]).sum()
@@ -67,7 +93,7 @@ def test_top_k_beyond_the_vocabulary_draws_from_all():
 
 def test_a_temperature_near_zero_takes_the_likeliest_word():
     log_probs = torch.tensor([[0.2, 0.5, 0.3]]).log()
-    assert sample(log_probs, 1e-39, None, torch.Generator()).item() == 1
+    assert drawn(log_probs, temperature=1e-39).item() == 1
 
 
 @pytest.mark.parametrize(
@@ -77,6 +103,8 @@ def test_a_temperature_near_zero_takes_the_likeliest_word():
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
         ({"top_k": 0}, "top_k=0 given, but it must be at least 1"),
+        ({"top_p": 0.0}, "top_p=0.0 given, but it must be above 0 and at most 1"),
+        ({"min_p": 1.5}, "min_p=1.5"),
         ({"num_samples": 0}, "num_samples=0"),
         ({"words": -1}, "words=-1"),
         ({"seed": -1}, "seed=-1"),
@@ -84,16 +112,15 @@ def test_a_temperature_near_zero_takes_the_likeliest_word():
 )
 def test_options_out_of_range_are_refused_at_once(wrong, message):
     with pytest.raises(UserError, match=message):
-        generate_ids(make_model("lstm"), PROMPT, **{"words": 3} | wrong)
+        generated(make_model("lstm"), **{"words": 3} | wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_every_one_of_many_words_can_be_drawn_in_any_precision(dtype):
     log_probs = torch.full((20_000, 5000), 1 / 5000).log().to(dtype)
-    drawn = sample(log_probs, 1.0, None, torch.Generator().manual_seed(0))
-    assert len(drawn.unique()) > 4800  # 4908 are expected
+    assert len(drawn(log_probs).unique()) > 4800  # 4908 are expected
 
 
 def test_words_without_probability_are_never_drawn():
     log_probs = torch.tensor([-torch.inf, 0.5, -torch.inf, 0.5, -torch.inf]).expand(5000, 5)
-    assert sample(log_probs, 1.0, None, torch.Generator().manual_seed(0)).unique().tolist() == [1, 3]
+    assert drawn(log_probs).unique().tolist() == [1, 3]

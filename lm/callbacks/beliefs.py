@@ -21,7 +21,7 @@ class SampleText(Callback):
 
     Args:
         words: the length of the text.
-        temperature: see `lm.generation.generate_ids`.
+        temperature: see `lm.sampling.Sampling`.
     """
 
     def __init__(self, words: int, temperature: float) -> None:
