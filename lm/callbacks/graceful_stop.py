@@ -18,14 +18,19 @@ class GracefulStop(OnSignal):
 
     signals = (signal.SIGINT,)
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Make this step the last one, in all processes: each may have been asked at another."""
-        if in_any_process(trainer, self.asked):
-            trainer.should_stop = True
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Let this batch be the last one; where gradients are accumulated, only the first of a step may be."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start no further epoch when asked while validating."""
-        self.on_train_batch_start(trainer)
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        """Stop all processes at the same step: each may have been asked at another."""
+        if in_any_process(trainer, self.asked):
+            trainer.should_stop = True
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Ask, or quit."""
