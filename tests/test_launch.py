@@ -248,9 +248,11 @@ def test_a_slurm_job_is_queued_again_before_its_time_is_up_and_goes_on(text_fold
     wait_for(tasks[0], "epoch   2 | validation")
     for task in tasks:
         task.send_signal(signal.SIGUSR1)
+        task.send_signal(signal.SIGTERM)  # some clusters send both
     output, _ = tasks[0].communicate(timeout=60)
     tasks[1].communicate(timeout=60)
-    assert [task.returncode for task in tasks] == [143, 143], output
+    # a second signal may find a process that is ending already, which a shell calls 143, too
+    assert {task.returncode for task in tasks} <= {143, -signal.SIGTERM}, output
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
     run = tmp_path / "runs" / "train" / "slurm_77_0"
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)

@@ -13,13 +13,13 @@ class OnSignal(Callback):
 
     Attributes:
         signals: which signals.
-        asked: the signal that has come to this process, or None.
+        asked: the signals that have come to this process.
     """
 
     signals: tuple[signal.Signals, ...]
 
     def __init__(self) -> None:
-        self.asked: int | None = None
+        self.asked: set[int] = set()
         self._previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,7 +29,7 @@ class OnSignal(Callback):
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Note it; what it asks for is done between two steps."""
-        self.asked = signum
+        self.asked.add(signum)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back, which `teardown` is not called for."""

@@ -136,7 +136,7 @@ class ResumePoint(OnSignal):
         self.saved_at = time.monotonic()
 
     def _end(self, trainer: Trainer) -> None:
-        requeued = in_any_process(trainer, self.asked == signal.SIGUSR1)
+        requeued = in_any_process(trainer, signal.SIGUSR1 in self.asked)
         if trainer.is_global_zero:
             print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
             if requeued:
