@@ -52,11 +52,11 @@ def load(path: str | Path) -> Checkpoint:
     try:
         weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in stored["state_dict"].items()}
         config = stored[KEY]["config"]
-        assert {"model", "data"} <= set(config)
+        assert isinstance(config, dict) and {"model", "data"} <= set(config)
         assert all(isinstance(word, str) for word in stored[KEY]["vocabulary"])
         assert sum(weight.nbytes for weight in weights.values()) <= 2 * path.stat().st_size  # tied ones count twice
         return Checkpoint(config, Vocabulary(stored[KEY]["vocabulary"]), weights, int(stored["global_step"]))
-    except (TypeError, KeyError, AttributeError, AssertionError) as error:
+    except Exception as error:  # whatever a stranger may have put there
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 
 

@@ -1,5 +1,6 @@
 """What the scripts share: a user's mistake ends in one line, and free text needs no quoting."""
 
+import contextlib
 import functools
 import logging
 import sys
@@ -30,7 +31,8 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
         except Exception as error:
             message = users_mistake(error)
             if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-                write_text(message or repr(error), Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
+                with contextlib.suppress(UserError):  # the first error counts, not that it could not be written
+                    write_text(message or repr(error), Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
             elif message and HydraConfig.initialized():
                 sys.exit(message)
             if message is None:

@@ -15,7 +15,7 @@ from typeguard import TypeCheckError, check_type
 
 from lm.checks import at_least
 from lm.errors import UserError
-from lm.launch import check_shared_name, in_slurm_step
+from lm.launch import check_shared_name, in_submitit_job
 
 LARGEST_VOCABULARY = 2**31 - 1  # word numbers are int32
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
@@ -61,7 +61,7 @@ def _check_processes(trainer: DictConfig) -> None:
         return
     check_shared_name()
     several = devices != 1 or trainer.num_nodes != 1 or "ddp" in str(trainer.strategy)
-    if several and HydraConfig.get().mode == RunMode.MULTIRUN and not in_slurm_step():
+    if several and HydraConfig.get().mode == RunMode.MULTIRUN and not in_submitit_job():
         raise UserError(
             f"trainer.devices={devices} given in a multirun, whose jobs run in one process each: use trainer=cpu or "
             "trainer=gpu with trainer.devices=1, hydra/launcher=submitit_slurm with hydra.launcher.tasks_per_node, "

@@ -13,6 +13,7 @@ from lm.checks import above_zero
 from lm.errors import UserError
 
 if TYPE_CHECKING:
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
     from lightning.pytorch.strategies import DDPStrategy
 
 
@@ -50,12 +51,24 @@ def started_again() -> bool:
 
 def in_slurm_step() -> bool:
     """Whether srun has started this process, and its companions where it has any."""
-    return "SLURM_STEP_ID" in os.environ
+    return "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+
+
+def in_submitit_job() -> bool:
+    """Whether submitit has started this process as a job of a multirun."""
+    return "SUBMITIT_EXECUTOR" in os.environ
 
 
 def is_requeued_by_us() -> bool:
     """Whether SLURM's signal before the time limit is ours to answer; submitit answers it for its own jobs."""
-    return in_slurm_step() and "SUBMITIT_EXECUTOR" not in os.environ
+    return in_slurm_step() and not in_submitit_job()
+
+
+def cluster() -> list["SLURMEnvironment"]:
+    """Lightning's plugin for SLURM, where it is there, with the queueing left to us."""
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def requeue() -> None:

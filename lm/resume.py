@@ -28,12 +28,15 @@ def continue_run(config: DictConfig) -> Path | None:
     elif config.ckpt is not None:
         path = Path(config.ckpt).expanduser().absolute()
         stored = checkpoint.load(path)
-    elif not own.exists():
-        return None
-    elif started_again():
+    elif started_again() and own.exists():
         path, stored = own, checkpoint.load(own)
+    elif started_again() or not any(own.parent.glob("*.ckpt")):
+        return None
     else:
-        raise UserError(f"{config.run_dir} holds a run: go on with it by ckpt={own}, or choose another hydra.run.dir.")
+        raise UserError(
+            f"{config.run_dir} holds checkpoints of another run: go on with it by ckpt={own}, "
+            "or choose another hydra.run.dir."
+        )
     for key in _differences({name: stored.config.get(name) for name in SAME}, _compared(config)):
         raise UserError(
             f"The run of ckpt={path} had another {key}: go on with the same one, "

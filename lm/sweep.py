@@ -54,12 +54,12 @@ def job_row(hydra_folder: Path) -> dict[str, Any]:
     assert isinstance(overrides, list)
     results = _text(job / METRICS_FILE)
     metrics = json.loads(results or "{}")
-    error = _text(job / ERROR_FILE) or "it has left no result"
+    error = _text(job / ERROR_FILE) or ("" if results else "it has left no result")
     return {
         "job": job.name,
         "overrides": " ".join(map(str, overrides)),
         **{name: metrics.get(name) for name in ("val/loss", "val/ppl", "test/ppl")},
-        "status": "done" if results else f"failed: {error}",
+        "status": f"failed: {error}" if error else "done",
     }
 
 

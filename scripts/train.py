@@ -16,6 +16,7 @@ def train(config: DictConfig) -> dict[str, float]:
 
     from lm import config as configs
     from lm.cli import prepare_process
+    from lm.launch import cluster
     from lm.module import TrainingModule
     from lm.results import (
         best_checkpoint,
@@ -36,7 +37,7 @@ def train(config: DictConfig) -> dict[str, float]:
     callbacks = list(instantiate(config.callbacks).values())
     loggers = list(instantiate(config.logger).values())
     keeps_checkpoints = "checkpoint" in config.callbacks
-    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [WholeOrNothing()]}
+    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [WholeOrNothing(), *cluster()]}
     trainer = instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
 
     data = instantiate(config.data)

@@ -113,6 +113,11 @@ STRANGE = {
     "a terabyte from one number": lambda stored: stored["state_dict"].update(
         {"model.head.decoder.weight": torch.zeros(1).expand(500_000, 500_000)}
     ),
+    "a sparse weight": lambda stored: stored["state_dict"].update(
+        {"model.head.decoder.bias": torch.zeros(3).to_sparse()}
+    ),
+    "a step that is no number": lambda stored: stored.update(global_step="x"),
+    "a config that is a list": lambda stored: stored["lm"].update(config=["model", "data"]),
     "words that are no text": lambda stored: stored["lm"].update(vocabulary=[1, 2, "<unk>", "<eos>"]),
     "a word twice": lambda stored: stored["lm"]["vocabulary"].append("<unk>"),
     "no <unk>": lambda stored: stored["lm"]["vocabulary"].remove("<unk>"),

@@ -42,6 +42,7 @@ def by_hand(monkeypatch):
         ({"TORCHELASTIC_RUN_ID": "big"}, "torchrun_big"),
         ({"SLURM_JOB_ID": "7"}, r"\d{4}-.*"),  # several runs may follow each other in one job
         ({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}, "slurm_7_0"),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "bash"}, r"\d{4}-.*"),
     ],
 )
 def test_a_run_is_named_by_its_launcher_or_by_the_time(monkeypatch, environment, name):
@@ -65,8 +66,10 @@ def test_a_new_run_does_not_overwrite_an_old_one_but_the_same_command_started_ag
     text_folder, tmp_path, monkeypatch
 ):
     options = ("model=lstm", *ADAM, "trainer.max_epochs=1", "test=false")
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     train(tiny_config(text_folder, tmp_path, *options))
-    with pytest.raises(UserError, match=r"holds a run: go on with it by ckpt=.*last\.ckpt"):
+    assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+    with pytest.raises(UserError, match=r"holds checkpoints of another run: go on with it by ckpt=.*last\.ckpt"):
         train(tiny_config(text_folder, tmp_path, *options))
     for counter in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"):
         with monkeypatch.context() as restarted:

@@ -12,6 +12,8 @@ from lightning import Callback, LightningModule, Trainer
 from lm.errors import UserError
 from lm.launch import is_lost_connection
 
+NOT_RUNNING = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_STOPPED)
+
 
 class Companion(NamedTuple):
     """One of the processes that train together."""
@@ -23,7 +25,7 @@ class Companion(NamedTuple):
     def is_surely_alive(self) -> bool:
         """Whether it can be seen to run, which only those on this host can."""
         try:
-            return self.host == socket.gethostname() and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+            return self.host == socket.gethostname() and psutil.Process(self.pid).status() not in NOT_RUNNING
         except psutil.NoSuchProcess:
             return False
 

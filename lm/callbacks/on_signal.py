@@ -32,11 +32,11 @@ class OnSignal(Callback):
         self.asked.add(signum)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back, which `teardown` is not called for."""
-        self.teardown(trainer, pl_module, "fit")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
+        self.on_train_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back, before Lightning gives back those that it took: `teardown` would be too late."""
         for signum, previous in self._previous.items():
             signal.signal(signum, previous)
         self._previous = {}

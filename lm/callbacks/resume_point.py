@@ -86,6 +86,13 @@ class ResumePoint(OnSignal):
             pl_module.train_loss.reset()
             self.windows = {"epoch": _windows(trainer).epoch + 1, "position": 0}
             self._save(trainer)
+        super().on_train_end(trainer, pl_module)
+        if in_any_process(trainer, self.asked):  # in the last step, or while validating
+            self._end(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back, and save nothing: something is wrong."""
+        super().on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what every process needs besides Lightning's own; only to this callback's checkpoints."""
