@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,14 @@ def wikitext2() -> Path:
     if "LM_WIKITEXT2" not in os.environ:
         pytest.skip("set LM_WIKITEXT2 to the folder of the real Wikitext-2")
     return Path(os.environ["LM_WIKITEXT2"])
+
+
+def wait_for(process: subprocess.Popen, text: str) -> None:
+    """Read what a process prints until `text` comes."""
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"ended without printing {text!r}")
 
 
 def tiny_config(text_folder: Path, run_dir: Path, *overrides: str) -> DictConfig:

@@ -20,7 +20,7 @@ from lm.callbacks.companions import Companion, Companions
 from lm.errors import UserError
 from lm.resume import continue_run
 from scripts.train import train
-from tests.conftest import ADAM, tiny_config
+from tests.conftest import ADAM, tiny_config, wait_for
 from tests.test_scripts import small
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -158,13 +158,6 @@ def nodes(folder: Path, arguments: list[str]) -> list[subprocess.Popen]:
         )
         for rank in range(2)
     ]
-
-
-def wait_for(process: subprocess.Popen, text: str) -> None:
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"ended without printing {text!r}")
 
 
 def worker(agent: subprocess.Popen) -> psutil.Process:

@@ -15,7 +15,7 @@ from lightning import Callback
 
 from lm.errors import UserError
 from scripts.train import train
-from tests.conftest import ADAM, tiny_config
+from tests.conftest import ADAM, tiny_config, wait_for
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 HARD = (
@@ -233,10 +233,8 @@ def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoint
 @pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_ends_as_schedulers_understand(text_folder, tmp_path):
     process = start(text_folder, tmp_path, "model=lstm", "callbacks.resume_point.every_n_steps=null")
-    for line in process.stdout:
-        if "batch" in line:
-            process.send_signal(signal.SIGTERM)
-            break
+    wait_for(process, "batch")
+    process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 143, output
     assert "Terminated. Go on with ckpt=" in output
@@ -249,10 +247,8 @@ def test_sigterm_writes_a_checkpoint_and_ends_as_schedulers_understand(text_fold
 def test_ctrl_c_in_mid_epoch_leaves_a_point_to_go_on_from(text_folder, tmp_path):
     options = ("model=lstm", "callbacks.resume_point.every_n_steps=null", "trainer.max_epochs=100000")
     process = start(text_folder, tmp_path, *options)
-    for line in process.stdout:
-        if "epoch   3 | batch    1" in line:
-            process.send_signal(signal.SIGINT)
-            break
+    wait_for(process, "epoch   3 | batch    1")
+    process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     [last] = tmp_path.glob("*/checkpoints/last.ckpt")
