@@ -31,7 +31,8 @@ def check(config: DictConfig) -> None:
     """
     for path, node in _nodes_with_target(config, ""):
         check_arguments(get_object(node._target_), node, path)
-    _check_processes(config.trainer)
+    if "trainer" in config:
+        _check_processes(config.trainer)
     if "model" in config:
         at_least(0, seed=config.seed)
         _check_optimizer(config)

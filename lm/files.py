@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from lm.errors import UserError
 
@@ -22,6 +23,21 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Find out before long work whether a file could be written.
+
+    Raises:
+        UserError: if not.
+    """
+    path = Path(path).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def write_text(text: str, path: str | Path) -> Path:

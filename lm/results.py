@@ -74,10 +74,14 @@ def print_results(metrics: Mapping[str, float], **facts: object) -> None:
         if f"{split}/loss" in metrics:
             loss, ppl, tokens = (metrics[f"{split}/{key}"] for key in ("loss", "ppl", "tokens"))
             table.add_row(name, f"{loss:.4f}", f"{ppl:,.2f}", f"{int(tokens):,}")
+    Console().print(table)
+    print_facts(**facts)
+
+
+def print_facts(**facts: object) -> None:
+    """Print a line for each fact; a path must stay in one piece to be copied."""
     console = Console()
-    console.print(table)
     for fact, value in facts.items():
-        # a path must stay in one piece to be copied
         console.print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
 
 

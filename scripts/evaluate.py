@@ -1,6 +1,8 @@
-"""Score a split of text with a trained model: loss, perplexity, tokens."""
+"""Score a split of text with a trained model, under the protocols and with the aids of the literature."""
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.utils import instantiate
@@ -9,35 +11,48 @@ from omegaconf import DictConfig
 from lm.cli import one_line_errors
 
 
-def evaluate(config: DictConfig) -> dict[str, float]:
-    """Score the split that `config` names and return loss, perplexity and tokens scored."""
+def evaluate(config: DictConfig) -> list[dict[str, Any]]:
+    """Score the split that `config` names and return a summary for each combination of aids."""
     from lm import LanguageModel
     from lm.checkpoint import refuse_foreign_targets
     from lm.checks import one_of
     from lm.cli import prepare_process
     from lm.config import check
-    from lm.module import TrainingModule
-    from lm.results import print_results, write_json
+    from lm.errors import UserError
+    from lm.evaluation import Evaluator
+    from lm.evaluation.report import print_report, summary, write_plots
+    from lm.files import check_writable
+    from lm.results import print_facts, write_json
 
     prepare_process()
     one_of(("valid", "test"), split=config.split)
     check(config)
-    trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    evaluation = instantiate(config.evaluation)
+    fabric = instantiate(config.fabric)
     language_model = LanguageModel.load(config.ckpt)
     data_config = config.get("data") or language_model.config["data"]
     refuse_foreign_targets(data_config, "lm.data.")
     data = instantiate(data_config, vocabulary=language_model.vocabulary)
-    module = TrainingModule(language_model.model, language_model.vocabulary, language_model.config)
+    evaluator = Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric)
 
-    run = trainer.validate if config.split == "valid" else trainer.test
-    metrics = run(module, datamodule=data, verbose=False)[0]
+    out = Path(config.out or Path(config.ckpt).with_suffix(f".{config.split}.json")).expanduser()
+    check_writable(out)
+    print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
-    if trainer.is_global_zero:
-        out = Path(config.out or Path(config.ckpt).with_suffix(f".{config.split}.json"))
-        facts = {"ckpt": str(config.ckpt), "text": str(data.root), "precision": config.trainer.precision}
-        print_results(metrics, **facts, results=out)
-        write_json(facts | metrics, out)
-    return metrics
+    summaries = [summary(result) for result in evaluator.results(config.split)]
+
+    if not summaries:
+        raise UserError("Stopped by Ctrl-C before a word was scored.")
+    if evaluator.stopped:
+        print("Stopped by Ctrl-C: this is not the whole.")
+    plots = out.with_suffix(".tensorboard")
+    facts = {"ckpt": str(config.ckpt), "text": str(data.root), "precision": config.fabric.precision}
+    facts |= asdict(evaluator.layout)
+    print_report(summaries)
+    print_facts(**facts, results=out, tensorboard=plots)
+    write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
+    write_plots(summaries, plots)
+    return summaries
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")

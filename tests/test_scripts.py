@@ -22,7 +22,6 @@ from lm import LanguageModel
 from lm.cli import one_line_errors
 from lm.data import EOS
 from lm.errors import UserError
-from scripts.evaluate import evaluate
 from scripts.generate import generate
 from scripts.score import score
 from scripts.train import train
@@ -258,45 +257,6 @@ def test_help_lists_groups_and_keys_without_importing_torch():
     assert " torch" not in imported.stderr
 
 
-# --- evaluate
-
-
-def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(run_folder, tmp_path):
-    checkpoint = run_folder / "checkpoints" / "best.ckpt"
-    done = run("evaluate", f"ckpt={checkpoint}", f"out={tmp_path}/test.json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    written = json.loads((tmp_path / "test.json").read_text())
-    trained = json.loads((run_folder / "metrics.json").read_text())
-    for name in ("test/loss", "test/ppl", "test/tokens"):
-        assert written[name] == pytest.approx(trained[name], rel=1e-6)
-        assert f"{int(trained['test/tokens'])}" in done.stdout
-    assert list(tmp_path.iterdir()) == [tmp_path / "test.json"]
-
-
-def test_evaluate_takes_other_text_and_the_models_own_words(run_folder, tmp_path):
-    for split in ("train", "valid", "test"):
-        (tmp_path / f"{split}.txt").write_text("w1 w2 zebra\n" * 20)
-    checkpoint = run_folder / "checkpoints" / "best.ckpt"
-    other = ("data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}/cache", "data.eval_batch_size=1")
-    other += ("trainer.precision=32-true",)
-    evaluate(composed("evaluate", f"ckpt={checkpoint}", "split=valid", f"out={tmp_path}/out.json", *other))
-    written = json.loads((tmp_path / "out.json").read_text())
-    assert written["val/tokens"] == 80
-    model = LanguageModel.load(checkpoint)
-    text = model.vocabulary.encode([EOS, *(["w1", "w2", "zebra", "<eos>"] * 20)])
-    nll, _ = model.model.nll(text[:-1, None], text[1:, None])
-    assert written["val/loss"] == pytest.approx(nll.mean().item(), rel=1e-5)
-
-
-def test_evaluate_calls_nothing_that_a_strangers_checkpoint_names(run_folder, tmp_path):
-    stored = torch.load(run_folder / "checkpoints" / "best.ckpt", weights_only=True)
-    stored["lm"]["config"]["data"]["source"] = {"_target_": "os.mkdir", "path": str(tmp_path / "attacked")}
-    torch.save(stored, tmp_path / "x.ckpt")
-    with pytest.raises(UserError, match=r"refused: its config would call os\.mkdir"):
-        evaluate(composed("evaluate", f"ckpt={tmp_path}/x.ckpt"))
-    assert not (tmp_path / "attacked").exists()
-
-
 # --- generate
 
 
@@ -396,8 +356,6 @@ def test_a_users_mistake_is_a_message_without_traceback(script, arguments, messa
         (score, ["ckpt=x", "text=a", "top=many"], "top=many given, but it must be of type int"),
         (score, ["ckpt=x", "text="], "There is nothing to score"),
         (score, ["ckpt=x", "file=nowhere"], "Cannot read file=nowhere"),
-        (evaluate, ["ckpt=nowhere.ckpt"], "No checkpoint at"),
-        (evaluate, ["ckpt=x", "split=train"], "split=train given, but it must be one of valid, test"),
     ],
 )
 def test_every_mistake_is_one_line_that_names_what_was_given(function, arguments, message, text_folder, tmp_path):

@@ -34,14 +34,15 @@ class TokenModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`, and the next state."""
-        hidden, state = self._read(tokens, state)
+        hidden, state = self.read(tokens, state)
         return self.head.log_prob(hidden), state
 
     def nll(self, tokens: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The negative log-likelihood in nats of each target: `[T, B]`, `[T, B]` → `[T, B]`, and the next state."""
-        hidden, state = self._read(tokens, state)
+        hidden, state = self.read(tokens, state)
         return self.head.nll(hidden, targets), state
 
-    def _read(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """What the core makes of tokens, before the head: `[T, B]` → `[T, B, H]`, and the next state."""
         state = self.core.initial_state(tokens.size(1)) if state is None else state
         return self.core(self.embedding(tokens), state)

@@ -1,0 +1,80 @@
+"""What an evaluation is: a protocol, and the aids that a model may use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+from lm.checks import above_zero, at_least
+from lm.evaluation.cache import NeuralCache
+from lm.evaluation.dynamic import DynamicEvaluation
+from lm.evaluation.layout import Layout
+from lm.evaluation.measurement import Variant
+
+PLAIN = "model"  # the name of the combination without any aid
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a text is scored: plainly, and with each aid that is asked for, alone and together.
+
+    Args:
+        columns: see `Layout`.
+        trim: see `Layout`.
+        context: see `Layout`.
+        stride: see `Layout`.
+        temperature: divides the log-probabilities, which are then normalised again.
+        temperatures: candidates to choose from on the validation text.
+        cache: the neural cache, or None.
+        dynamic: dynamic evaluation, or None.
+        tune: choose the values of all aids from their candidates on the validation text.
+        tune_tokens: of the validation text, from its beginning on.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+
+    columns: int = 10
+    trim: bool = False
+    context: int | None = None
+    stride: int | None = None
+    temperature: float = 1.0
+    temperatures: Sequence[float] = ()
+    cache: NeuralCache | None = None
+    dynamic: DynamicEvaluation | None = None
+    tune: bool = False
+    tune_tokens: int = 50_000
+
+    def __post_init__(self) -> None:
+        for temperature in (self.temperature, *self.temperatures):
+            above_zero(temperature=temperature)
+        at_least(1, tune_tokens=self.tune_tokens)
+        at_least(1, columns=self.columns, context=self.context, stride=self.stride)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The protocol."""
+        return Layout(self.columns, self.trim, self.context, self.stride)
+
+    def variants(self) -> dict[str, list[Variant]]:
+        """For each combination of aids that leave the weights alone, the values to choose from, or the only ones."""
+        kinds = {PLAIN: [Variant()]}
+        temperatures = self.temperatures if self.tune else [self.temperature]
+        if list(temperatures) != [1]:
+            kinds["temperature"] = [Variant(temperature) for temperature in temperatures]
+        if self.cache:
+            given = {"theta": [self.cache.theta], "share": [self.cache.share]}
+            values = given | dict(self.cache.candidates) if self.tune else given
+            pairs = list(product(values["theta"], values["share"]))
+            kinds["cache"] = [Variant(1.0, *pair) for pair in pairs]
+            if "temperature" in kinds:
+                kinds["temperature, cache"] = [Variant(each, *pair) for each, pair in product(temperatures, pairs)]
+        return kinds
+
+    def rules(self) -> list[DynamicEvaluation]:
+        """The values of dynamic evaluation to choose from, or the only ones."""
+        if self.dynamic is None:
+            return []
+        given = {"lr": [self.dynamic.lr], "decay": [self.dynamic.decay]}
+        values = given | dict(self.dynamic.candidates) if self.tune else given
+        return [replace(self.dynamic, lr=lr, decay=decay) for lr, decay in product(values["lr"], values["decay"])]

@@ -1,0 +1,86 @@
+"""Whole evaluations: which combinations are scored, and how their values are chosen."""
+
+import pytest
+import torch
+from lightning import Fabric
+
+from lm.data import TextDataModule
+from lm.data.sources import folder
+from lm.errors import UserError
+from lm.evaluation import DynamicEvaluation, Evaluation, Evaluator, GradientStatistics, NeuralCache, Variant, evaluator
+from tests.conftest import make_model
+
+CACHE = NeuralCache(50, 0.3, 0.1, {"theta": [0.1, 0.5], "share": [0.05, 0.2, 0.4]})
+DYNAMIC = DynamicEvaluation(0.1, 0.01, GradientStatistics(4, 0.01), {"lr": [0.01, 0.3], "decay": [0.0, 0.1]})
+
+
+@pytest.fixture
+def evaluate(text_folder, vocabulary):
+    data = TextDataModule(folder, text_folder, text_folder / "cache", bptt=8, vocabulary=vocabulary)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model = make_model("lstm", hidden_size=16)
+    return lambda **options: Evaluator(Evaluation(**options), model, data, fabric)
+
+
+def test_each_aid_is_scored_alone_and_with_the_others(evaluate):
+    results = list(evaluate(temperature=1.1, cache=CACHE, dynamic=DYNAMIC).results("test"))
+    static = ["model", "temperature", "cache", "temperature, cache"]
+    moving = ["dynamic", "dynamic, temperature", "dynamic, cache", "dynamic, temperature, cache"]
+    assert [result.name for result in results] == static + moving
+    assert results[-1].values == {"temperature": 1.1, "theta": 0.3, "share": 0.1, "lr": 0.1, "decay": 0.01}
+    assert len({round(result.loss, 9) for result in results}) == 8
+    [plain] = evaluate().results("test")
+    assert torch.equal(plain.nats, results[0].nats)
+
+
+def test_tuned_values_are_those_with_the_lowest_loss_on_the_validation_text(evaluate):
+    run = evaluate(temperatures=[0.8, 1.0, 1.5], cache=CACHE, tune=True, tune_tokens=100)
+    results = {result.name: result for result in run.results("test")}
+    for name, count in (("temperature", 3), ("cache", 6), ("temperature, cache", 18)):
+        tried = [row for row in run.tried if row["name"] == name]
+        assert len(tried) == count
+        best = min(tried, key=lambda row: row["loss"])
+        assert results[name].values == {key: best[key] for key in best if key not in ("name", "loss")}
+        [again] = [
+            row["loss"]
+            for row in tried
+            if Variant(row.get("temperature", 1.0), row.get("theta"), row.get("share", 0.0)) == results[name].variant
+        ]
+        assert again == best["loss"]
+    assert results["cache"].loss < results["model"].loss
+
+
+def test_dynamic_values_are_tuned_too_and_one_that_diverges_is_not_taken(evaluate):
+    dynamic = DynamicEvaluation(0.1, 0.01, None, {"lr": [1e30, 0.5], "decay": [0.0]})
+    run = evaluate(context=3, dynamic=dynamic, tune=True, tune_tokens=300, temperatures=[1.0])
+    *_, last = run.results("test")
+    assert (last.rule.lr, last.rule.decay) == (0.5, 0.0)
+    assert [row["lr"] for row in run.tried if row["name"] == "dynamic"][:2] == [1e30, 0.5]
+
+
+def test_tuning_never_reads_the_test_text(evaluate, monkeypatch):
+    run = evaluate(temperatures=[0.8, 1.2], cache=CACHE, dynamic=DYNAMIC, tune=True)
+    monkeypatch.setattr(run.data, "corpus", run.data.corpus._replace(test=None))
+    run._chosen([None])
+    run._chosen(run.evaluation.rules())
+    assert run.tried
+
+
+def test_ctrl_c_while_values_are_chosen_leaves_what_was_scored_before(evaluate, monkeypatch):
+    def track(windows, description, *_, **__):
+        if "lr=" in description:
+            raise KeyboardInterrupt
+        return windows
+
+    monkeypatch.setattr(evaluator, "track", track)
+    run = evaluate(temperatures=[0.9, 1.1], dynamic=DYNAMIC, tune=True)
+    assert [result.name for result in run.results("test")] == ["model", "temperature"]
+    assert run.stopped
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0.0}, {"temperatures": [-1.0]}, {"columns": 0}, {"stride": 0}, {"tune_tokens": 0}]
+)
+def test_values_out_of_range_are_refused(options):
+    with pytest.raises(UserError, match="given, but it must be"):
+        Evaluation(**options)

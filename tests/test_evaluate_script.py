@@ -1,0 +1,127 @@
+"""scripts/evaluate.py end to end: what a user types, what a user gets."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from hydra.errors import CompactHydraException
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lm import LanguageModel
+from lm.cli import one_line_errors
+from lm.data import EOS
+from lm.errors import UserError
+from scripts.evaluate import evaluate
+from tests.conftest import wait_for
+from tests.test_scripts import ROOT, composed, run
+
+
+def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(trained, tmp_path):
+    checkpoint = trained("lstm")
+    done = run("evaluate", f"ckpt={checkpoint}", "evaluation.columns=3", f"out={tmp_path}/test.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [result] = json.loads((tmp_path / "test.json").read_text())["results"]
+    metrics = json.loads((checkpoint.parents[1] / "metrics.json").read_text())
+    for name in ("loss", "ppl", "tokens"):
+        assert result[name] == pytest.approx(metrics[f"test/{name}"], rel=1e-6)
+    assert f"{result['ppl']:.2f}" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.json", "test.tensorboard"]
+
+
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_all_aids_together_are_tuned_reported_and_drawn(trained, tmp_path, model):
+    options = ["evaluation/cache=neural", "evaluation/dynamic=rms", "evaluation.tune=true", "evaluation=awd_lstm"]
+    options += ["evaluation.dynamic.statistics.windows=10", "evaluation.tune_tokens=100", "fabric.precision=32-true"]
+    summaries = evaluate(composed("evaluate", f"ckpt={trained(model)}", f"out={tmp_path}/x.json", *options))
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["results"] == summaries
+    assert len(summaries) == 8 and written["tuning"]
+    for row in summaries:
+        assert row["ppl"] == pytest.approx(math.exp(row["loss"]))
+        for bands in (row["by_frequency_rank"], row["by_position_in_window"]):
+            assert sum(band["tokens"] for band in bands) == row["tokens"]
+            mean = sum(band["tokens"] * math.log(band["ppl"]) for band in bands) / row["tokens"]
+            assert mean == pytest.approx(row["loss"])
+    evaluate(composed("evaluate", f"ckpt={trained(model)}", f"out={tmp_path}/x.json"))  # in the place of the first
+    events = EventAccumulator(str(tmp_path / "x.tensorboard"))
+    events.Reload()
+    pictures = {f"evaluation/{name}" for name in ("perplexity", "by_frequency", "by_position")}
+    assert set(events.Tags()["images"]) == pictures
+    assert len(list((tmp_path / "x.tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize("protocol", ["full", "pytorch_examples", "awd_lstm"])
+def test_protocols_score_the_tokens_that_they_say(trained, text_folder, tmp_path, protocol):
+    text = (text_folder / "test.txt").read_text()
+    tokens = len(text.split()) + text.count("\n")
+    expected = {"full": tokens, "awd_lstm": tokens - 1, "pytorch_examples": 10 * (tokens // 10 - 1)}
+    config = composed("evaluate", f"ckpt={trained('transformer')}", f"evaluation={protocol}", f"out={tmp_path}/x.json")
+    [summary] = evaluate(config)
+    assert summary["tokens"] == expected[protocol]
+
+
+def test_evaluate_takes_other_text_and_the_models_own_words(trained, tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("w1 w2 zebra\n" * 20)
+    other = ("data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}/cache", "evaluation.columns=1")
+    other += ("fabric.precision=32-true", "split=valid", f"out={tmp_path}/out.json")
+    [summary] = evaluate(composed("evaluate", f"ckpt={trained('lstm')}", *other))
+    assert summary["tokens"] == 80
+    model = LanguageModel.load(trained("lstm"))
+    text = model.vocabulary.encode([EOS, *(["w1", "w2", "zebra", "<eos>"] * 20)])
+    nll, _ = model.model.nll(text[:-1, None], text[1:, None])
+    assert summary["loss"] == pytest.approx(nll.mean().item(), rel=1e-5)
+
+
+def test_evaluate_calls_nothing_that_a_strangers_checkpoint_names(trained, tmp_path):
+    stored = torch.load(trained("lstm"), weights_only=True)
+    stored["lm"]["config"]["data"]["source"] = {"_target_": "os.mkdir", "path": str(tmp_path / "attacked")}
+    torch.save(stored, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match=r"refused: its config would call os\.mkdir"):
+        evaluate(composed("evaluate", f"ckpt={tmp_path}/x.ckpt"))
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path):
+    (tmp_path / "test.txt").write_text("w1 w2 w3\n" * 300_000)
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt").write_text("w1 w2 w3\n" * 20)
+    options = [f"ckpt={trained('lstm')}", "data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}"]
+    command = [sys.executable, ROOT / "scripts" / "evaluate.py", *options, f"out={tmp_path}/x.json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        wait_for(process, "Scoring")
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert "Stopped by Ctrl-C" in output
+    [result] = json.loads((tmp_path / "x.json").read_text())["results"]
+    assert 0 < result["tokens"] < 1_200_000
+    assert not result["complete"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ckpt=nowhere.ckpt"], "No checkpoint at"),
+        (["ckpt=x", "split=train"], "split=train given, but it must be one of valid, test"),
+        (["ckpt=x", "evaluation.columns=many"], "evaluation.columns=many given, but it must be of type int"),
+        (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be above 0"),
+        (["ckpt=LSTM", "evaluation.stride=5"], "a recurrent model carries its state through the whole text"),
+        (["ckpt=LSTM", "out=FILE/x.json"], "Cannot write"),
+    ],
+)
+def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message, trained, tmp_path):
+    (tmp_path / "file").touch()
+    names = {"LSTM": str(trained("lstm")), "FILE": str(tmp_path / "file")}
+    for name, value in names.items():
+        arguments = [argument.replace(name, value) for argument in arguments]
+    with pytest.raises(CompactHydraException) as caught:
+        one_line_errors(evaluate)(composed("evaluate", *arguments))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
