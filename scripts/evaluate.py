@@ -48,10 +48,10 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     plots = out.with_suffix(".tensorboard")
     facts = {"ckpt": str(config.ckpt), "text": str(data.root), "precision": config.fabric.precision}
     facts |= asdict(evaluator.layout)
-    print_report(summaries)
-    print_facts(**facts, results=out, tensorboard=plots)
     write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
     write_plots(summaries, plots)
+    print_report(summaries)
+    print_facts(**facts, results=out, tensorboard=plots)
     return summaries
 
 

@@ -1,6 +1,7 @@
 """What an evaluation leaves: tables on the terminal, a JSON file, plots for TensorBoard."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -53,7 +54,7 @@ def bands(nats: Tensor, values: Tensor, starts: Sequence[int]) -> list[dict[str,
 
 def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
     """Print a row for each result, then the first and the last by frequency and by position."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("scored with", "values", "loss (nats)", "perplexity", "tokens scored", "seconds", "tokens/s")
     for row in summaries:
         values = " ".join(f"{name}={value:g}" for name, value in row["values"].items())
