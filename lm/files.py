@@ -53,3 +53,15 @@ def write_text(text: str, path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
     return path
+
+
+def read_text(path: str | Path, key: str) -> str:
+    """Read a text file that a config names under `key`.
+
+    Raises:
+        UserError: if it cannot be read, or is not UTF-8.
+    """
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read {key}={path}: {getattr(error, 'strerror', 'it is not UTF-8')}.") from error

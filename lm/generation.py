@@ -1,14 +1,17 @@
 """Text from a model, one word at a time for several samples at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from lm.checks import at_least
+from lm.constraints import Constraints, Stop
 from lm.models import TokenModel
 from lm.reader import Reader
 from lm.sampling import Sampling
+
+ENDED = -1  # in the place of a word, where a sample has come to its end
 
 
 def generate_ids(
@@ -16,44 +19,57 @@ def generate_ids(
     prompt: Tensor,
     words: int,
     sampling: Sampling | None = None,
+    constraints: Constraints | None = None,
+    stops: Sequence[Stop] = (),
     num_samples: int = 1,
     seed: int | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the next word of every sample, `[num_samples]`, `words` times.
+    """Yield the next word of every sample, `[num_samples]`, up to `words` times.
+
+    A sample draws with numbers of its own: the second one of `seed=7` is the first one of `seed=8`.
 
     Args:
         model: in evaluation mode.
         prompt: what all samples begin with, `[T]`, at least one token.
         words: how many to generate.
         sampling: how to draw them; None draws from the model's own distribution.
+        constraints: what may not be drawn; None allows all.
+        stops: any of them ends a sample, whose further words are ENDED.
         num_samples: samples made side by side.
         seed: of the draws; None takes a new one each time.
 
     Raises:
         UserError: if a value is out of range.
     """
-    check_options(words, num_samples, seed)
-    generator = torch.Generator(prompt.device)
-    generator.manual_seed(seed) if seed is not None else generator.seed()
-    return _generate(model, prompt, words, sampling or Sampling(), num_samples, generator)
-
-
-def check_options(words: int, num_samples: int, seed: int | None) -> None:
-    """Check the options of `generate_ids`.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
     at_least(0, words=words, seed=seed)
     at_least(1, num_samples=num_samples)
+    generators = [torch.Generator() for _ in range(num_samples)]
+    for i, generator in enumerate(generators):
+        generator.manual_seed(seed + i) if seed is not None else generator.seed()
+    return _generate(model, prompt, words, sampling or Sampling(), constraints or Constraints(), stops, generators)
 
 
 def _generate(
-    model: TokenModel, prompt: Tensor, words: int, sampling: Sampling, num_samples: int, generator: torch.Generator
+    model: TokenModel,
+    prompt: Tensor,
+    words: int,
+    sampling: Sampling,
+    constraints: Constraints,
+    stops: Sequence[Stop],
+    generators: Sequence[torch.Generator],
 ) -> Iterator[Tensor]:
-    reader = Reader(model, num_samples)
-    tokens = prompt[:, None].expand(-1, num_samples)
+    reader = Reader(model, len(generators))
+    history = tokens = prompt.expand(len(generators), -1)
+    looks_back = constraints.look_back or bool(stops)
+    ended = torch.zeros(len(generators), dtype=torch.bool, device=prompt.device)
     for _ in range(words):
-        drawn = sampling.draw(reader.read(tokens)[-1], generator)
-        yield drawn
-        tokens = drawn[None]
+        scores = constraints.apply(reader.read(tokens.T)[-1], history)
+        uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
+        drawn = sampling.draw(scores, uniform.to(scores.device))
+        yield drawn.where(~ended, ENDED)
+        tokens = drawn[:, None]
+        history = torch.cat([history, tokens], dim=1) if looks_back else history
+        for stop in stops:
+            ended |= stop.reached(history[:, len(prompt) :])
+        if ended.all():
+            return

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from lm import checkpoint
+from lm.beam_search import beam_search
 from lm.data.vocabulary import EOS, Vocabulary
+from lm.errors import UserError
 from lm.generation import generate_ids
 from lm.models import TokenModel
 from lm.reader import Reader
-from lm.sampling import Sampling
+from lm.writing import Writing
 
 CHUNK = 128  # positions scored at a time: [CHUNK, V] log-probabilities are in memory at once
 
@@ -100,38 +102,65 @@ class LanguageModel:
         words = line.split() + [EOS] * eos
         return torch.cat([torch.empty(0, len(self.vocabulary)), *(rows for _, rows in self._read_line(words))])
 
-    def stream(
-        self,
-        prompt: str = "",
-        words: int = 100,
-        num_samples: int = 1,
-        seed: int | None = None,
-        unk: bool = True,
-        **sampling: Any,
-    ) -> Iterator[list[str]]:
-        """Yield the next word of each sample as it is made.
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[list[str | None]]:
+        """Yield the next word of each sample as it is made; None where a sample has come to its end.
 
         Args:
-            prompt: what all samples begin with.
-            words: how many to write.
-            num_samples: samples made side by side.
-            seed: of the draws; None takes a new one each time.
-            unk: whether `<unk>` may be written.
-            sampling: see `lm.sampling.Sampling`.
+            prompt: what all samples begin with; its lines end with `<eos>`, as in a corpus.
+            options: see `lm.writing.Writing`.
 
         Raises:
             UserError: if a value is out of range.
         """
-        tokens = self.vocabulary.encode([EOS, *prompt.split()]).to(self._device)
-        how = Sampling(**sampling, banned=None if unk else self.vocabulary.unk_id)
-        for ids in generate_ids(self.model, tokens, words, how, num_samples, seed):
-            yield self.vocabulary.decode(ids)
+        how = Writing(**options)
+        for ids in generate_ids(
+            self.model,
+            self._prompt(prompt),
+            how.words,
+            how.sampling,
+            how.constraints(self.vocabulary.unk_id),
+            how.stops(self.vocabulary),
+            how.num_samples,
+            how.seed,
+        ):
+            yield [self.vocabulary.words[i] if i >= 0 else None for i in ids.tolist()]
 
-    def generate(self, prompt: str = "", words: int = 100, num_samples: int = 1, **options: Any) -> list[str]:
+    def generate(self, prompt: str = "", **options: Any) -> list[str]:
         """Texts that begin with `prompt`; the options are those of `stream`."""
-        steps = list(self.stream(prompt, words, num_samples, **options))
-        texts = zip(*steps, strict=True) if steps else [()] * num_samples
-        return [as_text([*prompt.split(), *text]) for text in texts]
+        if options.get("beams", 1) > 1:
+            return [text for text, _ in self.likeliest_texts(prompt, **options)]
+        steps = list(self.stream(prompt, **options))
+        texts = zip(*steps, strict=True) if steps else [()] * options.get("num_samples", 1)
+        return [as_text([*words_of(prompt), *(word for word in text if word is not None)]) for text in texts]
+
+    def likeliest_texts(self, prompt: str = "", **options: Any) -> list[tuple[str, float]]:
+        """The best `num_samples` texts of a beam search, each with the log-probability of its words in nats.
+
+        Args:
+            prompt: what all texts begin with.
+            options: those of `lm.writing.Writing` that do not draw.
+
+        Raises:
+            UserError: if a value is out of range, or the beam is wider than the vocabulary.
+        """
+        how = Writing(**options)
+        if how.beams > len(self.vocabulary):
+            raise UserError(f"beams={how.beams} given, but the vocabulary has {len(self.vocabulary)} words: use fewer.")
+        found = beam_search(
+            self.model,
+            self._prompt(prompt),
+            how.words,
+            how.beams,
+            how.length_penalty,
+            how.constraints(self.vocabulary.unk_id),
+            how.stops(self.vocabulary),
+        )
+        start, best = words_of(prompt), found[: how.num_samples]
+        return [(as_text([*start, *self.vocabulary.decode(each.ids)]), each.log_prob) for each in best]
+
+    def _prompt(self, text: str) -> Tensor:
+        """The numbers `[T]` of a prompt, in view of `<eos>`."""
+        return self.vocabulary.encode([EOS, *words_of(text)]).to(self._device)
 
     def _read_line(self, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
         """Targets `[T]` and log-probabilities `[T, V]`, some positions at a time, the first in view of `<eos>`."""
@@ -144,6 +173,12 @@ class LanguageModel:
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, with `<eos>` where a line ends: what `as_text` undoes."""
+    first, *lines = (line.split() for line in text.split("\n"))
+    return first + [word for line in lines for word in (EOS, *line)]
 
 
 def pieces(words: Iterable[str]) -> Iterator[str]:

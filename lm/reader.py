@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lm.models import State, TokenModel
+from lm.models import State, TokenModel, map_state
 
 
 class Reader:
@@ -39,6 +39,12 @@ class Reader:
             self.recent = torch.cat([self.recent.to(chunk.device), chunk])
             parts.append(log_probs)
         return torch.cat(parts)
+
+    def select(self, columns: Tensor) -> None:
+        """Go on with these of the texts, `[B']`; one may be taken several times."""
+        dim = self.model.core.batch_dim
+        self.state = map_state(lambda part: part.index_select(dim, columns), self.state)
+        self.recent = self.recent.index_select(1, columns.to(self.recent.device))
 
     def _begin_anew(self) -> None:
         """Make the state anew from the last half of the context."""

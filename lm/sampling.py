@@ -20,7 +20,6 @@ class Sampling:
         top_p: draw from the fewest likeliest words that have this probability together (Holtzman et al. 2020).
         min_p: draw from the words that have at least this share of the likeliest word's probability
             (Nguyen et al. 2024).
-        banned: the number of a word that is never drawn, such as that of `<unk>`.
 
     Raises:
         UserError: if a value is out of range.
@@ -30,7 +29,6 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
-    banned: int | None = None
 
     def __post_init__(self) -> None:
         above_zero(temperature=self.temperature)
@@ -40,26 +38,20 @@ class Sampling:
             if share is not None and not 0 < share <= 1:
                 raise UserError(f"{name}={share} given, but it must be above 0 and at most 1.")
 
-    def draw(self, log_probs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one word for each row of `[B, V]`: `[B]`.
+    def draw(self, log_probs: Tensor, uniform: Tensor) -> Tensor:
+        """Draw one word for each row of `[B, V]`, with numbers `[B]` that are uniform in [0, 1): `[B]`.
 
         By inverting the cumulative distribution, with one random number a row; torch.multinomial draws V of them.
         """
-        scores, words = self._truncated(self._tempered(log_probs))
+        scores = log_probs.float()
+        scores = (scores - scores.amax(-1, keepdim=True)).div_(self.temperature)
+        scores, words = self._truncated(scores)
         cumulative = scores.exp().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
-        uniform = torch.rand(len(scores), 1, dtype=torch.float64, device=scores.device, generator=generator)
         total = cumulative[:, -1:]
         # a product that rounds up to the total would lie beyond the last word
-        point = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
+        point = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
         drawn = torch.searchsorted(cumulative, point, right=True)
         return (drawn if words is None else words.gather(-1, drawn)).squeeze(-1)
-
-    def _tempered(self, log_probs: Tensor) -> Tensor:
-        """Scores `[B, V]` in fp32, the likeliest word's 0."""
-        scores = log_probs.float()
-        if self.banned is not None:
-            scores = scores.index_fill(-1, torch.tensor([self.banned], device=scores.device), -math.inf)
-        return (scores - scores.amax(-1, keepdim=True)).div_(self.temperature)
 
     def _truncated(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
         """The scores, -inf where not to be drawn, and the words they belong to; None for the vocabulary's order."""

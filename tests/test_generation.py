@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from lm.constraints import Constraints, Stop
 from lm.errors import UserError
-from lm.generation import generate_ids
+from lm.generation import ENDED, generate_ids
 from lm.sampling import Sampling
 from tests.conftest import V, make_model
 
@@ -12,15 +13,18 @@ PROMPT = torch.tensor([0, 5])
 
 
 def generated(model, words, **options):
-    counts = {name: options.pop(name) for name in ("num_samples", "seed") if name in options}
-    return torch.stack(list(generate_ids(model, PROMPT, words, Sampling(**options), **counts)))
+    others = ("num_samples", "seed", "constraints", "stops")
+    chosen = {name: options.pop(name) for name in others if name in options}
+    return torch.stack(list(generate_ids(model, PROMPT, words, Sampling(**options), **chosen)))
 
 
+NO_HISTORY = torch.empty(1, 0, dtype=torch.long)
 PROBS = [0.4, 0.3, 0.15, 0.1, 0.05]
 
 
 def drawn(log_probs, seed=0, **sampling):
-    return Sampling(**sampling).draw(log_probs, torch.Generator().manual_seed(seed))
+    uniform = torch.rand(len(log_probs), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return Sampling(**sampling).draw(log_probs, uniform)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -43,10 +47,11 @@ def test_sampled_frequencies_match_the_tempered_truncated_distribution(temperatu
     tempered = torch.tensor(PROBS) ** (1 / temperature)
     if left is None:
         left = [i for i, prob in enumerate(tempered) if prob >= options["min_p"] * tempered[0]]
-    if "banned" in options:
-        options = options | {"banned": order.index(options["banned"])}
     draws = 20_000
     log_probs = torch.tensor(PROBS)[order].log().expand(draws, 5)
+    if "banned" in options:
+        options = options.copy()
+        log_probs = Constraints(order.index(options.pop("banned"))).apply(log_probs, NO_HISTORY)
     counts = torch.bincount(drawn(log_probs, temperature=temperature, **options), minlength=5)
     expected = torch.zeros(5)
     expected[left] = tempered[left] * draws / tempered[left].sum()
@@ -73,6 +78,19 @@ def test_the_same_seed_writes_the_same_and_another_does_not(core_name):
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert not torch.equal(first[:, 0], first[:, 1])
+
+
+def test_a_batch_of_samples_is_the_same_samples_one_by_one(core_name):
+    model = make_model(core_name)
+    options = {"constraints": Constraints(3, 1.3, 2), "stops": [Stop(torch.arange(4, 12), 6)], "temperature": 0.9}
+    batch = generated(model, 40, seed=20, num_samples=4, **options)
+    lengths = []
+    for i in range(4):
+        alone = generated(model, 40, seed=20 + i, **options).squeeze(1)
+        lengths.append(len(alone))
+        assert torch.equal(batch[: len(alone), i], alone)
+        assert (batch[len(alone) :, i] == ENDED).all()
+    assert len(batch) == max(lengths) > min(lengths)
 
 
 def test_sampling_leaves_torchs_own_randomness_alone():

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from lm import LanguageModel
 from lm.cli import one_line_errors
 from lm.data import EOS
 from lm.errors import UserError
-from scripts.generate import generate
 from scripts.score import score
 from scripts.train import train
 from tests.conftest import ADAM, CONF, tiny_config
@@ -257,39 +255,6 @@ def test_help_lists_groups_and_keys_without_importing_torch():
     assert " torch" not in imported.stderr
 
 
-# --- generate
-
-
-def test_generate_needs_no_corpus_and_prints_what_it_writes(run_folder, tmp_path):
-    checkpoint = run_folder / "checkpoints" / "best.ckpt"
-    arguments = (f"ckpt={checkpoint}", "prompt=w1 w2, it's", "words=30", "seed=3", f"out={tmp_path}/text.txt")
-    done = run("generate", *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == (tmp_path / "text.txt").read_text()
-    assert done.stdout.startswith("w1 w2, it's")
-    assert "not in the vocabulary, read as <unk>: w2, it's" in done.stderr
-    again = LanguageModel.load(checkpoint).generate("w1 w2, it's", words=30, seed=3)
-    assert done.stdout == again[0] + "\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.txt"]
-
-
-def test_generated_text_follows_what_the_corpus_taught(trained):
-    for name in ("lstm", "transformer"):
-        [text] = LanguageModel.load(trained(name)).generate(words=500, seed=0)
-        words = [line.split() for line in text.splitlines()]
-        numbers = [[int(word[1:]) for word in line if word != "<unk>"] for line in words]
-        pairs = [pair for line in numbers for pair in pairwise(line)]
-        successors = sum((a + 1) % 20 == b for a, b in pairs) / len(pairs)
-        assert 0.25 < successors < 0.95, name  # 0.81 in the corpus, 0.05 by chance
-
-
-def test_several_samples_are_printed_one_after_the_other(run_folder, capsys):
-    samples = generate(composed("generate", f"ckpt={run_folder}/checkpoints/best.ckpt", "num_samples=3", "words=5"))
-    expected = "".join(f"--- {i} ---\n{sample}\n" for i, sample in enumerate(samples, 1))
-    assert len(samples) == 3
-    assert capsys.readouterr().out == expected
-
-
 # --- score
 
 
@@ -349,9 +314,6 @@ def test_a_users_mistake_is_a_message_without_traceback(script, arguments, messa
         (train, ["data=text"], "data.root"),
         (train, ["data=text", "data.root=nowhere"], "No text in data.root="),
         (train, ["data=text", "data.root=TEXT", "data.batch_size=9999"], "data.batch_size=9999 given, but"),
-        (generate, [], "ckpt"),
-        (generate, ["ckpt=nowhere.ckpt"], "No checkpoint at ckpt=nowhere.ckpt"),
-        (generate, ["ckpt=x", "words=many"], "words=many given, but it must be of type int"),
         (score, ["ckpt=x", "text=a", "plot=x.doc"], "its ending must be one of .png"),
         (score, ["ckpt=x", "text=a", "top=many"], "top=many given, but it must be of type int"),
         (score, ["ckpt=x", "text="], "There is nothing to score"),
