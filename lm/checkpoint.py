@@ -50,14 +50,18 @@ def load(path: str | Path) -> Checkpoint:
     except Exception as error:  # bytes at random fail in many ways
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
-        weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in stored["state_dict"].items()}
-        config = stored[KEY]["config"]
-        assert isinstance(config, dict) and {"model", "data"} <= set(config)
-        assert all(isinstance(word, str) for word in stored[KEY]["vocabulary"])
-        assert sum(weight.nbytes for weight in weights.values()) <= 2 * path.stat().st_size  # tied ones count twice
-        return Checkpoint(config, Vocabulary(stored[KEY]["vocabulary"]), weights, int(stored["global_step"]))
+        assert sum(weight.nbytes for weight in stored["state_dict"].values()) <= 2 * path.stat().st_size  # tied: twice
+        return checked(stored["state_dict"], stored["global_step"], **stored[KEY])
     except Exception as error:  # whatever a stranger may have put there
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
+
+
+def checked(weights: dict[str, Tensor], step: int, config: dict[str, Any], vocabulary: list[str]) -> Checkpoint:
+    """The parts of a stored model, where they are what they should be; else any exception."""
+    assert isinstance(config, dict) and {"model", "data"} <= set(config)
+    assert all(isinstance(word, str) for word in vocabulary)
+    weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
+    return Checkpoint(config, Vocabulary(vocabulary), weights, int(step))
 
 
 def _check_parts(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,24 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_aside(path: Path) -> Iterator[Path]:
+    """Yield a folder to write into; when the block ends well, it takes the name `path` at once.
+
+    Raises:
+        UserError: if something stands at `path` already.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"out={path} given, but something stands there: give another folder, or delete this one.")
+    aside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        aside.rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_writable(path: str | Path) -> None:

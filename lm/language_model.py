@@ -13,6 +13,7 @@ from lm import checkpoint
 from lm.beam_search import beam_search
 from lm.data.vocabulary import EOS, Vocabulary
 from lm.errors import UserError
+from lm.export.folder import read_folder
 from lm.generation import generate_ids
 from lm.models import TokenModel
 from lm.reader import Reader
@@ -64,12 +65,12 @@ class LanguageModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "LanguageModel":
-        """The model of a checkpoint, on the CPU; needs nothing but the file.
+        """The model of a checkpoint, or of a folder that scripts/export.py has written, on the CPU.
 
         Raises:
-            UserError: if the file is missing, damaged, refused, or not a checkpoint of this project.
+            UserError: if it is missing, damaged, refused, or not of this project.
         """
-        stored = checkpoint.load(path)
+        stored = read_folder(path) if Path(path).expanduser().is_dir() else checkpoint.load(path)
         return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config)
 
     def unknown(self, text: str) -> list[str]:

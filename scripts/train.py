@@ -28,6 +28,7 @@ def train(config: DictConfig) -> dict[str, float]:
     )
     from lm.resume import continue_run
     from lm.sweep import METRICS_FILE
+    from lm.vectors import load_vectors
     from lm.whole_checkpoints import WholeOrNothing
 
     prepare_process()
@@ -43,6 +44,9 @@ def train(config: DictConfig) -> dict[str, float]:
     data = instantiate(config.data)
     vocabulary = data.corpus.vocabulary
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
+    if resumed is None and (path := config.model.embedding.get("pretrained")):
+        found = load_vectors(path, vocabulary, model.embedding.weight)
+        print(f"{found:,} of {len(vocabulary):,} words begin with vectors of {path}")
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)

@@ -28,11 +28,13 @@ class TokenEmbedding(nn.Embedding):
     Args:
         vocabulary_size: V.
         embedding_size: E.
+        pretrained: a file of word vectors to begin training with; see `lm.vectors.load_vectors`, which reads it.
     """
 
-    def __init__(self, vocabulary_size: int, embedding_size: int) -> None:
+    def __init__(self, vocabulary_size: int, embedding_size: int, pretrained: str | None = None) -> None:
         at_least(1, embedding_size=embedding_size)
         super().__init__(vocabulary_size, embedding_size)
+        self.pretrained = pretrained
 
     def reset_parameters(self) -> None:
         """Draw the vectors anew."""

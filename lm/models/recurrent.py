@@ -49,7 +49,7 @@ class RecurrentCore(Core):
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Read `[T, B, E]` from `state` on; returns the outputs `[T, B, H]` and the state after the last step."""
-        one_word = len(inputs) == 1 and not torch.is_grad_enabled()
+        one_word = inputs.size(0) == 1 and not torch.is_grad_enabled()
         with without_onednn() if one_word else nullcontext():
             outputs, state = self.layers(self.dropout(inputs), state)
         return self.dropout(outputs), state

@@ -8,7 +8,7 @@ from torch import Tensor
 State: TypeAlias = Any  # Tensor | tuple[State, ...]: which of them, only the core that made it knows
 
 
-def map_state(function: Callable[..., Tensor], *states: State) -> State:
+def map_state(function: Callable[..., Any], *states: State) -> State:
     """Apply `function` to every tensor of a state, or to those of several states side by side.
 
     `map_state(Tensor.detach, state)` cuts a state from its graph.

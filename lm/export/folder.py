@@ -1,0 +1,90 @@
+"""A model as a folder: model.safetensors, config.json, and tokenizer.json with the vocabulary.
+
+Names and layout are those of Hugging Face, so that `lm.export.huggingface` reads the same folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from lm import checkpoint
+from lm.data.vocabulary import EOS, UNK, Vocabulary
+from lm.errors import UserError
+from lm.files import folder_written_aside
+from lm.models import TokenModel
+
+MODEL_TYPE = "lm"
+
+
+def export_folder(model: TokenModel, vocabulary: Vocabulary, config: dict[str, Any], path: Path) -> None:
+    """Write the folder, whole or not at all.
+
+    Args:
+        model: the network.
+        vocabulary: its words.
+        config: of the run that trained it.
+        path: where nothing stands yet.
+
+    Raises:
+        UserError: if something stands there.
+    """
+    weights = {checkpoint.WEIGHTS + name: weight.clone() for name, weight in model.state_dict().items()}
+    texts = {
+        "config.json": _config(model, vocabulary, config),
+        "tokenizer.json": _tokenizer(vocabulary),
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"} | SPECIAL,
+    }
+    with folder_written_aside(path) as aside:
+        save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})
+        for name, content in texts.items():
+            (aside / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def read_folder(path: str | Path) -> checkpoint.Checkpoint:
+    """What `export_folder` has written, on the CPU.
+
+    Raises:
+        UserError: if a file is missing, damaged, or not of this project.
+    """
+    path = Path(path).expanduser()
+    try:
+        config, tokenizer = (json.loads((path / name).read_text()) for name in ("config.json", "tokenizer.json"))
+        numbers = tokenizer["model"]["vocab"]
+        assert list(numbers.values()) == list(range(len(numbers)))
+        return checkpoint.checked(load_file(path / "model.safetensors"), 0, config["run"], list(numbers))
+    except Exception as error:  # whatever a stranger may have put there
+        raise UserError(f"The folder {path} is damaged or not one of scripts/export.py: use another one.") from error
+
+
+SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS, "pad_token": EOS}
+
+
+def _config(model: TokenModel, vocabulary: Vocabulary, config: dict[str, Any]) -> dict[str, Any]:
+    """For Hugging Face: what the model is; `run` is our own."""
+    numbers = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), vocabulary.eos_id)
+    facts = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
+    return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **facts, **numbers, "run": config}
+
+
+def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
+    """For Hugging Face's tokenizers: words between white space, `<eos>` before a text and where a line ends."""
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    begin = {"SpecialToken": {"id": EOS, "type_id": 0}}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": vocabulary.index[word], "content": word} | special for word in (EOS, UNK)],
+        "normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": f" {EOS} "},
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [begin, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {EOS: {"id": EOS, "ids": [vocabulary.eos_id], "tokens": [EOS]}},
+        },
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocabulary.index, "unk_token": UNK},
+    }

@@ -1,0 +1,70 @@
+"""Take a trained model elsewhere: to ONNX, to Hugging Face, or its word vectors to anywhere."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from lm.cli import one_line_errors
+from lm.errors import UserError
+
+if TYPE_CHECKING:
+    from lm import LanguageModel
+
+ENDINGS = {"onnx": ".onnx", "folder": "", "vectors": ".vectors.txt"}
+
+
+def export(config: DictConfig) -> Path:
+    """Write what `config` asks for and return where it lies."""
+    from lm import LanguageModel
+    from lm.checks import one_of
+
+    one_of(ENDINGS, format=config.format)
+    out = Path(config.out or Path(config.ckpt).with_suffix(ENDINGS[config.format])).expanduser()
+    model = LanguageModel.load(config.ckpt)
+    try:
+        {"onnx": onnx, "folder": folder, "vectors": vectors}[config.format](model, out)
+    except OSError as error:
+        raise UserError(f"Cannot write out={out}: {error.strerror}.") from error
+    print(f"{config.format}: {out}")
+    return out
+
+
+def onnx(model: "LanguageModel", out: Path) -> None:
+    """Write one ONNX file."""
+    try:
+        from lm.export.onnx import export_onnx
+
+        export_onnx(model, out)
+    except ImportError as error:
+        raise UserError(f"format=onnx needs more packages ({error.name}): pip install -e '.[onnx]'") from error
+
+
+def folder(model: "LanguageModel", out: Path) -> None:
+    """Write weights, config and vocabulary."""
+    from lm.export.folder import export_folder
+
+    export_folder(model.model, model.vocabulary, model.config, out)
+
+
+def vectors(model: "LanguageModel", out: Path) -> None:
+    """Write the embedding's word vectors."""
+    import torch
+
+    from lm.files import write_text
+    from lm.vectors import vectors_text
+
+    every_word = torch.arange(len(model.vocabulary))[:, None]
+    write_text(vectors_text(model.vocabulary, model.model.embedding(every_word).squeeze(1)), out)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="export")
+@one_line_errors
+def main(config: DictConfig) -> None:
+    """Export."""
+    export(config)
+
+
+if __name__ == "__main__":
+    main()
