@@ -58,12 +58,12 @@ def read_folder(path: str | Path) -> checkpoint.Checkpoint:
         raise UserError(f"The folder {path} is damaged or not one of scripts/export.py: use another one.") from error
 
 
-SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS, "pad_token": EOS}
+SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # nothing to pad with: texts must be of one length
 
 
 def _config(model: TokenModel, vocabulary: Vocabulary, config: dict[str, Any]) -> dict[str, Any]:
     """For Hugging Face: what the model is; `run` is our own."""
-    numbers = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), vocabulary.eos_id)
+    numbers = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
     facts = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
     return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **facts, **numbers, "run": config}
 
