@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lm import checkpoint
+from lm.attention import attention_weights
 from lm.beam_search import beam_search
 from lm.data.vocabulary import EOS, Vocabulary
 from lm.errors import UserError
@@ -102,6 +103,16 @@ class LanguageModel:
         """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""
         words = line.split() + [EOS] * eos
         return torch.cat([torch.empty(0, len(self.vocabulary)), *(rows for _, rows in self._read_line(words))])
+
+    def attention(self, line: str) -> tuple[list[str], Tensor]:
+        """The words that are read to score a line, and a Transformer's attention to them, `[layers, heads, T, T]`.
+
+        Raises:
+            UserError: if the model has no attention, or the line is longer than it looks over.
+        """
+        words = [EOS, *line.split()]
+        weights = attention_weights(self.model, self.vocabulary.encode(words).to(self._device)[:, None])
+        return words, weights[:, 0].cpu()
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[list[str | None]]:
         """Yield the next word of each sample as it is made; None where a sample has come to its end.

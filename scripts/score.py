@@ -1,9 +1,11 @@
 """Show how likely a trained model finds a text, word by word."""
 
+import json
 import math
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TextIO
 
 import hydra
 from omegaconf import DictConfig
@@ -12,63 +14,122 @@ from lm.cli import accept_free_text, one_line_errors, warn_of_unknown_words
 from lm.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lm import LanguageModel
     from lm.language_model import Score
 
-
-MOST_PANELS = 12  # of a heat map
+MOST_WORDS = 400  # in a picture
+MOST_LINES = {"text": 100, "heat_map": 12, "attention": 1}  # in a picture of each view
+STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from this many nats of surprise on
 
 
 def score(config: DictConfig) -> list["Score"]:
     """Score the text that `config` names line by line, print and draw what it asks for, and return the scores."""
     from lm import LanguageModel
-    from lm.checks import at_least
+    from lm.checks import at_least, one_of
     from lm.config import check_arguments
-    from lm.plots import check_format, log_prob_heat_map, save_figure
+    from lm.files import check_writable
+    from lm.plots import check_format, save_figure
 
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
     at_least(0, top=config.top)
+    one_of(("table", "json"), format=config.format)
+    one_of(MOST_LINES, view=config.view)
     if config.plot:
         check_format(config.plot)
-    lines = [line for line in read_text(config).splitlines() if line.strip()]
-    if not lines:
-        raise UserError("There is nothing to score: give text=..., file=PATH, or words on the standard input.")
-    if config.plot and len(lines) > MOST_PANELS:
-        raise UserError(f"plot={config.plot} given for {len(lines)} lines, but it draws at most {MOST_PANELS}.")
+        check_writable(config.plot)
     model = LanguageModel.load(config.ckpt)
-    warn_of_unknown_words(model.unknown(" ".join(lines)))
+    print_score = print_json if config.format == "json" else print_table
 
-    scores = [model.score(line, config.top, config.eos) for line in lines]
-    for scored in scores:
-        print_score(scored)
-    total = sum(scored.log_prob for scored in scores)
-    words = sum(len(scored.words) for scored in scores)
-    print(f"text: log-probability {total:.4f} nats, {words} words, perplexity {math.exp(-total / words):,.2f}")
+    scores = []
+    lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
+    for line in lines:
+        warn_of_unknown_words(model.unknown(line))
+        scores.append(model.score(line, config.top, config.eos))
+        print_score(scores[-1])
+    print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
     if config.plot:
-        figure = log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], [s.words for s in scores])
-        print(f"heat map: {save_figure(figure, config.plot)}")
+        print(f"picture: {save_figure(picture(model, list(lines), scores, config), config.plot)}", file=sys.stderr)
     return scores
 
 
-def read_text(config: DictConfig) -> str:
-    """Return the text of `text`, `file` or the standard input."""
+def lines_of(config: DictConfig) -> Iterator[str]:
+    """Yield the lines of `text`, `file` or the standard input that have any words, as they come."""
+    from lm.files import read_text
+
     if config.text is not None:
-        return str(config.text)
-    if config.file == "-":
-        return sys.stdin.read()
+        lines: Iterable[str] = str(config.text).splitlines()
+    else:
+        lines = sys.stdin if config.file == "-" else read_text(config.file, "file").splitlines()
+    nothing = True
     try:
-        return Path(config.file).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read file={config.file}: {getattr(error, 'strerror', 'it is not UTF-8')}.") from error
+        for line in filter(str.strip, lines):
+            nothing = False
+            yield line
+    except UnicodeDecodeError as error:
+        raise UserError("The standard input is not UTF-8.") from error
+    if nothing:
+        raise UserError("There is nothing to score: give text=..., file=PATH, or words on the standard input.")
 
 
-def print_score(scored: "Score") -> None:
-    """Print a line's words, each with its log-probability, and their sum."""
-    width = max(map(len, scored.words))
+def drawable(lines: Iterable[str], config: DictConfig) -> list[str]:
+    """Return the lines if a picture has room for them."""
+    lines = list(lines)
+    words, most_lines = sum(len(line.split()) for line in lines), MOST_LINES[config.view]
+    if words > MOST_WORDS or len(lines) > most_lines:
+        raise UserError(
+            f"plot={config.plot} given for {len(lines)} lines with {words} words, but view={config.view} shows at most "
+            f"{most_lines} lines and {MOST_WORDS} words: give fewer, or leave plot out."
+        )
+    return lines
+
+
+def print_table(scored: "Score") -> None:
+    """Print a line's words with their log-probabilities, the surprising ones in colour, and their sum."""
+    from rich.console import Console
+    from rich.text import Text
+
+    width = max(map(len, scored.words), default=0)
+    lines = Text()
     for i, (word, known, log_prob) in enumerate(zip(scored.words, scored.known, scored.log_probs, strict=True)):
-        note = "" if known else "  (unknown: scored as <unk>)"
+        style = next(style for nats, style in STYLES if -log_prob >= nats)
         likeliest = "  ".join(f"{name} {value:.2f}" for name, value in scored.likeliest[i])
-        print(f"{word:{width}} {log_prob:9.4f}{note}" + (f"   likeliest: {likeliest}" if likeliest else ""))
-    print(f"{'sum':{width}} {scored.log_prob:9.4f}   perplexity {scored.perplexity:,.2f}\n")
+        lines.append(f"{word:{width}} {log_prob:9.4f}", style)
+        lines.append("" if known else "  (unknown: scored as <unk>)", "italic")
+        lines.append(f"   likeliest: {likeliest}\n" if likeliest else "\n", "dim")
+    lines.append(f"{'sum':{width}} {scored.log_prob:9.4f}   perplexity {scored.perplexity:,.2f}\n")
+    Console(soft_wrap=True).print(lines)
+
+
+def print_json(scored: "Score") -> None:
+    """Print a line's score as one JSON object."""
+    values = asdict(scored) | {"log_prob": scored.log_prob, "perplexity": scored.perplexity}
+    print(json.dumps(values, ensure_ascii=False), flush=True)
+
+
+def print_total(scores: Sequence["Score"], file: TextIO) -> None:
+    """Print the sum over all lines, and whether it says anything."""
+    from lm.data import EOS
+
+    total = sum(scored.log_prob for scored in scores)
+    words = [pair for scored in scores for pair in zip(scored.words, scored.known, strict=True)]
+    perplexity = math.exp(-total / len(words)) if words else math.nan
+    print(f"text: log-probability {total:.4f} nats, {len(words)} words, perplexity {perplexity:,.2f}", file=file)
+    if not any(known for word, known in words if word != EOS):
+        print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
+
+
+def picture(model: "LanguageModel", lines: Sequence[str], scores: Sequence["Score"], config: DictConfig) -> "Figure":
+    """Draw the lines that were scored."""
+    from lm.plots import attention_maps, log_prob_heat_map, shaded_text
+
+    if config.view == "text":
+        return shaded_text(scores)
+    if config.view == "attention":
+        words, weights = model.attention(lines[0])
+        return attention_maps(weights, words)
+    return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], [each.words for each in scores])
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="score")

@@ -1,7 +1,6 @@
 """The scripts end to end on a small corpus: what a user types, what a user gets."""
 
 import csv
-import io
 import json
 import math
 import signal
@@ -17,11 +16,9 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lm import LanguageModel
 from lm.cli import one_line_errors
 from lm.data import EOS
 from lm.errors import UserError
-from scripts.score import score
 from scripts.train import train
 from tests.conftest import ADAM, CONF, tiny_config
 
@@ -255,36 +252,6 @@ def test_help_lists_groups_and_keys_without_importing_torch():
     assert " torch" not in imported.stderr
 
 
-# --- score
-
-
-def test_score_prints_every_word_the_sum_and_a_picture(run_folder, tmp_path):
-    checkpoint = run_folder / "checkpoints" / "best.ckpt"
-    plot = tmp_path / "map.png"
-    done = run("score", f"ckpt={checkpoint}", "text=w1 w2 zebra", "top=2", f"plot={plot}")
-    assert done.returncode == 0, done.stderr
-    expected = LanguageModel.load(checkpoint).score("w1 w2 zebra")
-    lines = done.stdout.splitlines()
-    for line, word, log_prob in zip(lines, expected.words, expected.log_probs, strict=False):
-        assert line.split()[0] == word
-        assert float(line.split()[1]) == pytest.approx(log_prob, abs=1e-4)
-    assert "(unknown: scored as <unk>)" in lines[2]
-    assert f"{expected.log_prob:.4f} nats, 4 words, perplexity {expected.perplexity:,.2f}" in done.stdout
-    assert plot.read_bytes().startswith(b"\x89PNG")
-
-
-def test_score_reads_files_and_the_standard_input_alike(run_folder, tmp_path, monkeypatch, capsys):
-    checkpoint = run_folder / "checkpoints" / "best.ckpt"
-    (tmp_path / "text.txt").write_text("w1 w2\n\nw3\n")
-    monkeypatch.setattr("sys.stdin", io.StringIO("w1 w2\n\nw3\n"))
-    score(composed("score", f"ckpt={checkpoint}", f"file={tmp_path}/text.txt"))
-    from_file = capsys.readouterr().out
-    score(composed("score", f"ckpt={checkpoint}"))
-    assert capsys.readouterr().out == from_file
-    total = LanguageModel.load(checkpoint).log_prob("w1 w2\nw3")
-    assert f"text: log-probability {total:.4f} nats, 5 words" in from_file
-
-
 # --- mistakes
 
 
@@ -314,10 +281,6 @@ def test_a_users_mistake_is_a_message_without_traceback(script, arguments, messa
         (train, ["data=text"], "data.root"),
         (train, ["data=text", "data.root=nowhere"], "No text in data.root="),
         (train, ["data=text", "data.root=TEXT", "data.batch_size=9999"], "data.batch_size=9999 given, but"),
-        (score, ["ckpt=x", "text=a", "plot=x.doc"], "its ending must be one of .png"),
-        (score, ["ckpt=x", "text=a", "top=many"], "top=many given, but it must be of type int"),
-        (score, ["ckpt=x", "text="], "There is nothing to score"),
-        (score, ["ckpt=x", "file=nowhere"], "Cannot read file=nowhere"),
     ],
 )
 def test_every_mistake_is_one_line_that_names_what_was_given(function, arguments, message, text_folder, tmp_path):

@@ -146,17 +146,26 @@ class CausalAttention(nn.Module):
 
     def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
         """Map `[T, B, H]` to `[T, B, H]`; the keys and values of the state gain T positions."""
+        query, keys, values = self._project(features, state, rotation)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, keys, values, mask.to(query.dtype), dropout)
+        return self.output(attended.permute(2, 0, 1, 3).flatten(2)), (keys, values)
+
+    def weights(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> Tensor:
+        """How much of each position `forward` takes for each new one, `[B, heads, T, P + T]`; rows sum to 1."""
+        query, keys, _ = self._project(features, state, rotation)
+        return (query @ keys.mT / math.sqrt(self.head_size) + mask).softmax(-1)
+
+    def _project(self, features: Tensor, state: State, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the new positions, keys and values of all: `[B, heads, …, head_size]` each."""
         steps, batch_size, _ = features.shape
         heads = self.query_key_value(features).view(steps, batch_size, 3, self.num_heads, self.head_size)
-        query, key, value = heads.permute(2, 1, 3, 0, 4)  # [B, heads, T, head_size] each
+        query, key, value = heads.permute(2, 1, 3, 0, 4)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         past_keys, past_values = state
         keys = torch.cat([past_keys.to(key.dtype), key], dim=2)
-        values = torch.cat([past_values.to(value.dtype), value], dim=2)
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, keys, values, mask.to(query.dtype), dropout)
-        return self.output(attended.permute(2, 0, 1, 3).flatten(2)), (keys, values)
+        return query, keys, torch.cat([past_values.to(value.dtype), value], dim=2)
 
 
 class FeedForward(nn.Module):

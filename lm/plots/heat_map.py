@@ -1,17 +1,14 @@
-"""Pictures of what a model believes."""
+"""All log-probabilities at once: a row for each position, a column for each word of the vocabulary."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lm.errors import UserError
-from lm.files import written_aside
+from lm.plots.files import label
 
 COLUMNS = 1200  # of a panel's picture: more token indices than that share a column
-FORMATS = ("png", "pdf", "svg")
 
 
 def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]]) -> Figure:
@@ -40,38 +37,10 @@ def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]
         )
         axis.set_title(f"text {column + 1}")
         axis.set_xlabel("token index (0 is the most frequent word)")
-        axis.set_yticks(range(len(text)), [_shortened(word) for word in text], fontsize=7)
+        axis.set_yticks(range(len(text)), [label(word) for word in text], fontsize=7)
     axes[0].set_ylabel("sequence position")
     figure.colorbar(image, ax=axes, label="log-probability (nats)")
     return figure
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure in the format that the file's ending names.
-
-    Raises:
-        UserError: if the format is unknown or the file cannot be written.
-    """
-    path = Path(path).expanduser()
-    form = check_format(path)
-    try:
-        with written_aside(path) as aside:
-            figure.savefig(aside, dpi=120, format=form)
-    except OSError as error:
-        raise UserError(f"Cannot write plot={path}: {error.strerror}.") from error
-    return path
-
-
-def check_format(path: str | Path) -> str:
-    """Return the format that the file's ending names.
-
-    Raises:
-        UserError: if it is none of FORMATS.
-    """
-    form = Path(path).suffix.removeprefix(".").lower()
-    if form not in FORMATS:
-        raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(FORMATS)}.")
-    return form
 
 
 def _pooled(panel: np.ndarray) -> np.ndarray:
@@ -80,7 +49,3 @@ def _pooled(panel: np.ndarray) -> np.ndarray:
     padding = -panel.shape[1] % size
     padded = np.pad(panel, ((0, 0), (0, padding)), constant_values=-np.inf)
     return padded.reshape(len(panel), -1, size).max(axis=2)
-
-
-def _shortened(word: str) -> str:
-    return (word if len(word) <= 16 else word[:15] + "…").replace("$", r"\$")

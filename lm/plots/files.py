@@ -1,0 +1,43 @@
+"""Figures as files, and words as labels in them."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lm.errors import UserError
+from lm.files import written_aside
+
+FORMATS = ("png", "pdf", "svg")
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format that the file's ending names.
+
+    Raises:
+        UserError: if the format is unknown or the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    form = check_format(path)
+    try:
+        with written_aside(path) as aside:
+            figure.savefig(aside, dpi=120, format=form)
+    except OSError as error:
+        raise UserError(f"Cannot write plot={path}: {error.strerror}.") from error
+    return path
+
+
+def check_format(path: str | Path) -> str:
+    """Return the format that the file's ending names.
+
+    Raises:
+        UserError: if it is none of FORMATS.
+    """
+    form = Path(path).suffix.removeprefix(".").lower()
+    if form not in FORMATS:
+        raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(FORMATS)}.")
+    return form
+
+
+def label(word: str, width: int = 16) -> str:
+    """A word as matplotlib should write it: no longer than `width`, and no mathematics."""
+    return (word if len(word) <= width else word[: width - 1] + "…").replace("$", r"\$")

@@ -1,0 +1,107 @@
+"""scripts/score.py end to end: what a user types, what a user gets."""
+
+import io
+import json
+
+import pytest
+from hydra.errors import CompactHydraException
+
+from lm import LanguageModel
+from lm.cli import one_line_errors
+from scripts.score import MOST_WORDS, score
+from tests.test_scripts import composed, run
+
+
+def test_score_prints_every_word_the_sum_and_a_picture(trained, tmp_path):
+    checkpoint = trained("lstm")
+    plot = tmp_path / "text.png"
+    done = run("score", f"ckpt={checkpoint}", "text=w1 w2 zebra", "top=2", f"plot={plot}")
+    assert done.returncode == 0, done.stderr
+    expected = LanguageModel.load(checkpoint).score("w1 w2 zebra")
+    lines = done.stdout.splitlines()
+    for line, word, log_prob in zip(lines, expected.words, expected.log_probs, strict=False):
+        assert line.split()[0] == word
+        assert float(line.split()[1]) == pytest.approx(log_prob, abs=1e-4)
+    assert "(unknown: scored as <unk>)" in lines[2]
+    assert f"{expected.log_prob:.4f} nats, 4 words, perplexity {expected.perplexity:,.2f}" in done.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_is_an_object_for_each_line_and_nothing_else(trained, capsys):
+    model = LanguageModel.load(trained("lstm"))
+    score(composed("score", f"ckpt={trained('lstm')}", "text='w1 zebra\n\nw3'", "format=json", "top=2", "eos=false"))
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row, line in zip(rows, ("w1 zebra", "w3"), strict=True):
+        expected = model.score(line, top=2, eos=False)
+        assert row["words"] == line.split()
+        assert row["known"] == expected.known
+        assert row["log_probs"] == expected.log_probs
+        assert row["log_prob"] == expected.log_prob
+        assert row["perplexity"] == expected.perplexity
+        assert row["likeliest"] == [[list(pair) for pair in each] for each in expected.likeliest]
+
+
+def test_score_reads_files_and_the_standard_input_alike(trained, tmp_path, monkeypatch, capsys):
+    checkpoint = trained("lstm")
+    (tmp_path / "text.txt").write_text("w1 w2\n\nw3\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("w1 w2\n\nw3\n"))
+    score(composed("score", f"ckpt={checkpoint}", f"file={tmp_path}/text.txt"))
+    from_file = capsys.readouterr().out
+    score(composed("score", f"ckpt={checkpoint}"))
+    assert capsys.readouterr().out == from_file
+    total = LanguageModel.load(checkpoint).log_prob("w1 w2\nw3")
+    assert f"text: log-probability {total:.4f} nats, 5 words" in from_file
+
+
+def test_a_line_is_printed_before_the_next_one_is_read(trained, monkeypatch, capsys):
+    def typed():
+        yield "w1 w2\n"
+        assert "perplexity" in capsys.readouterr().out
+        yield "w3\n"
+
+    monkeypatch.setattr("sys.stdin", typed())
+    assert len(score(composed("score", f"ckpt={trained('lstm')}"))) == 2
+
+
+def test_a_text_of_unknown_words_is_scored_and_said_to_mean_nothing(trained, capsys):
+    score(composed("score", f"ckpt={trained('lstm')}", "text=aardvark zebra"))
+    printed = capsys.readouterr()
+    assert "perplexity" in printed.out
+    assert "The model knows none of these words" in printed.err
+
+
+@pytest.mark.parametrize(("model", "view"), [("lstm", "heat_map"), ("lstm", "text"), ("transformer", "attention")])
+def test_every_view_is_drawn(trained, tmp_path, model, view):
+    score(composed("score", f"ckpt={trained(model)}", "text=w1 w2", f"view={view}", f"plot={tmp_path}/x.svg"))
+    assert (tmp_path / "x.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ckpt=x", "text=a", "plot=x.doc"], "its ending must be one of .png"),
+        (["ckpt=x", "text=a", "plot=FILE/x.png"], "Cannot write"),
+        (["ckpt=x", "text=a", "top=many"], "top=many given, but it must be of type int"),
+        (["ckpt=x", "text=a", "view=map"], "view=map given, but it must be one of text, heat_map, attention"),
+        (["ckpt=x", "text=a", "format=xml"], "format=xml given, but it must be one of table, json"),
+        (["ckpt=LSTM", "text="], "There is nothing to score"),
+        (["ckpt=LSTM", "file=FILE"], "There is nothing to score"),
+        (["ckpt=LSTM", "file=nowhere"], "Cannot read file=nowhere"),
+        (["ckpt=LSTM", "text=LONG", "plot=x.png"], f"shows at most 100 lines and {MOST_WORDS} words"),
+        (["ckpt=LSTM", "text='a\nb'", "plot=x.png", "view=attention"], "shows at most 1 lines"),
+        (["ckpt=LSTM", "text=a", "plot=x.png", "view=attention"], "only a Transformer has any"),
+        (["ckpt=TRANSFORMER", "text=a a a a a a a a a", "plot=x.png", "view=attention"], "looks over 8"),
+    ],
+)
+def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    names = {"FILE": str(tmp_path / "file"), "LONG": "w1 " * 10_000}
+    names |= {name.upper(): str(trained(name)) for name in ("lstm", "transformer")}
+    for name, value in names.items():
+        arguments = [argument.replace(name, value) for argument in arguments]
+    with pytest.raises(CompactHydraException) as caught:
+        one_line_errors(score)(composed("score", *arguments))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("x.*"))
