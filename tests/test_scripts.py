@@ -15,7 +15,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
+from lm import LanguageModel
 from lm.cli import one_line_errors
 from lm.data import EOS
 from lm.errors import UserError
@@ -84,12 +86,39 @@ def test_tensorboard_shows_curves_samples_pictures_config_and_hyperparameters(ru
     expected = {"train/loss", "train/ppl", "train/lr", "train/grad_norm", "speed/tokens_per_second"}
     assert expected | {"val/loss", "val/ppl", "test/loss", "test/ppl", "result/val/ppl"} <= set(tags["scalars"])
     assert "hp_metric" not in tags["scalars"]
-    assert "samples/log_prob" in tags["images"]
+    assert {"samples/log_prob", "samples/surprise"} == set(tags["images"])
     assert {"samples/text/text_summary", "config/text_summary"} <= set(tags["tensors"])
     assert len(events.Scalars("val/ppl")) == 4
     assert len(events.Scalars("result/val/ppl")) == 1
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps == sorted(set(steps))
+
+
+def test_tensorboard_groups_curves_that_are_really_logged(run_folder):
+    events = EventAccumulator(str(run_folder / "tensorboard"))
+    events.Reload()
+    [event] = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == ["learning", "speed"]
+    curves = {tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag}
+    assert curves <= set(events.Tags()["scalars"])
+
+
+def test_tensorboards_projector_shows_the_word_embeddings(run_folder):
+    config = (run_folder / "tensorboard" / "projector_config.pbtxt").read_text()
+    [vectors] = (run_folder / "tensorboard").rglob("tensors.tsv")
+    words = vectors.with_name("metadata.tsv").read_text().splitlines()
+    assert str(vectors.relative_to(run_folder / "tensorboard")) in config
+    model = LanguageModel.load(run_folder / "checkpoints" / "last.ckpt")
+    assert words == model.vocabulary.words
+    rows = [[float(number) for number in line.split()] for line in vectors.read_text().splitlines()]
+    torch.testing.assert_close(torch.tensor(rows), model.model.embedding.weight, rtol=0, atol=1e-4)
+
+
+def test_tensorboard_shows_a_transformers_attention(trained):
+    events = EventAccumulator(str(trained("transformer").parents[1] / "tensorboard"))
+    events.Reload()
+    assert "samples/attention" in events.Tags()["images"]
 
 
 def test_csv_beside_tensorboard_holds_the_same_losses(run_folder):
@@ -124,7 +153,8 @@ def test_a_run_that_never_validates_ends_well(text_folder, tmp_path):
 
 
 def test_callbacks_can_be_left_out(text_folder, tmp_path):
-    left_out = [f"~callbacks.{name}" for name in ("checkpoint", "resume_point", "sample_text", "log_prob_picture")]
+    names = ("checkpoint", "resume_point", "sample_text", "log_prob_picture", "text_picture", "dashboard")
+    left_out = [f"~callbacks.{name}" for name in names]
     metrics = train(tiny_config(text_folder, tmp_path, *left_out, "trainer.max_epochs=1"))
     assert {"val/ppl", "test/ppl"} <= set(metrics)
     assert not list(tmp_path.rglob("*.ckpt"))

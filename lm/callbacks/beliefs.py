@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lm.checks import above_zero, at_least
 from lm.language_model import LanguageModel
 from lm.module import TrainingModule
-from lm.plots import log_prob_heat_map
+from lm.plots import attention_maps, log_prob_heat_map, shaded_text
 
 
 def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
@@ -65,3 +65,31 @@ class LogProbPicture(Callback):
             words = [pl_module.vocabulary.decode(column) for column in targets.T.clamp(min=0)]
             figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), words)
             logger.experiment.add_figure("samples/log_prob", figure, trainer.global_step)
+
+
+class TextPicture(Callback):
+    """Logs the beginning of the validation text shaded by surprise, and a Transformer's attention to it.
+
+    Args:
+        words: of the text.
+        top: the model's first choices to write below each word.
+    """
+
+    def __init__(self, words: int, top: int) -> None:
+        at_least(1, words=words)
+        at_least(0, top=top)
+        self.words = words
+        self.top = top
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the pictures."""
+        if logger := tensorboard(trainer):
+            assert isinstance(pl_module, TrainingModule)
+            model = LanguageModel(pl_module.model, pl_module.vocabulary)
+            words = pl_module.vocabulary.decode(trainer.datamodule.corpus.valid[: self.words])  # type: ignore[attr-defined]
+            figure = shaded_text([model.score(" ".join(words), self.top, eos=False)])
+            logger.experiment.add_figure("samples/surprise", figure, trainer.global_step)
+            if context := pl_module.model.core.context:
+                read, weights = model.attention(" ".join(words[: context - 1]))
+                logger.experiment.add_figure("samples/attention", attention_maps(weights, read), trainer.global_step)

@@ -16,7 +16,7 @@ def attention_maps(weights: Tensor, words: Sequence[str]) -> Figure:
         words: the T words that were read.
     """
     layers, heads = weights.shape[:2]
-    side = max(2.6, 0.16 * len(words) + 0.8)
+    side = min(max(2.6, 0.16 * len(words) + 0.8), 40 / max(layers, heads))
     figure = Figure(figsize=(side * heads + 0.8, side * layers), layout="constrained")
     axes = figure.subplots(layers, heads, squeeze=False)
     labels = [label(word, 12) for word in words]

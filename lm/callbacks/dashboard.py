@@ -1,0 +1,52 @@
+"""What TensorBoard shows beside single curves: the curves that belong together, and the word embeddings."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lm.callbacks.beliefs import tensorboard
+from lm.checks import at_least
+from lm.module import TrainingModule
+
+CHARTS = {
+    "learning": {
+        "perplexity": ["Multiline", ["train/ppl", "val/ppl"]],
+        "loss (nats)": ["Multiline", ["train/loss", "val/loss"]],
+        "learning rate": ["Multiline", ["train/lr"]],
+        "gradient norm": ["Multiline", ["train/grad_norm"]],
+    },
+    "speed": {
+        "tokens per second": ["Multiline", ["speed/tokens_per_second"]],
+        "milliseconds per batch": ["Multiline", ["speed/ms_per_batch"]],
+    },
+}
+
+
+class Dashboard(Callback):
+    """Groups the curves in the tab "custom scalars", and puts word embeddings into the projector.
+
+    Args:
+        words: embeddings to show, those of the most frequent words, as they are at the end of training.
+    """
+
+    def __init__(self, words: int) -> None:
+        at_least(1, words=words)
+        self.words = words
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Group the curves."""
+        if logger := tensorboard(trainer):
+            logger.experiment.add_custom_scalars(CHARTS)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the embeddings; four decimals are as many as one sees."""
+        if logger := tensorboard(trainer):
+            assert isinstance(pl_module, TrainingModule)
+            words = pl_module.vocabulary.words[: self.words]
+            with torch.inference_mode():
+                vectors = pl_module.model.embedding(torch.arange(len(words), device=pl_module.device)[:, None])
+            logger.experiment.add_embedding(
+                vectors.squeeze(1).float().cpu().round(decimals=4), words, tag="words", global_step=trainer.global_step
+            )
