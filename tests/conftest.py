@@ -85,9 +85,13 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
     raise AssertionError(f"ended without printing {text!r}")
 
 
-def tiny_config(text_folder: Path, run_dir: Path, *overrides: str) -> DictConfig:
-    """The config of a training run of a second or two."""
+PICTURES = ("log_prob_picture", "text_picture", "dashboard")
+
+
+def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, pictures: bool = False) -> DictConfig:
+    """The config of a training run of a second or two; pictures would take as long again."""
     small = (
+        *(f"~callbacks.{name}" for name in PICTURES if not pictures),
         "data=text",
         f"data.root={text_folder}",
         f"data.cache_dir={text_folder}/cache",
@@ -114,7 +118,7 @@ def trained(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     def checkpoint(model: str) -> Path:
         if model not in checkpoints:
             run_dir = tmp_path_factory.mktemp(model)
-            train(tiny_config(text_folder, run_dir, f"model={model}", *ADAM))
+            train(tiny_config(text_folder, run_dir, f"model={model}", *ADAM, pictures=True))
             checkpoints[model] = run_dir / "checkpoints" / "best.ckpt"
         return checkpoints[model]
 

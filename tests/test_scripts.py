@@ -22,7 +22,7 @@ from lm.cli import one_line_errors
 from lm.data import EOS
 from lm.errors import UserError
 from scripts.train import train
-from tests.conftest import ADAM, CONF, tiny_config
+from tests.conftest import ADAM, CONF, PICTURES, tiny_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +42,7 @@ def small(text_folder: Path, *overrides: str) -> list[str]:
         "model.embedding.embedding_size=16",
         "model.core.hidden_size=16",
         "trainer.log_every_n_steps=10",
+        *(f"~callbacks.{name}" for name in PICTURES),
         *overrides,
     ]
 
@@ -153,8 +154,7 @@ def test_a_run_that_never_validates_ends_well(text_folder, tmp_path):
 
 
 def test_callbacks_can_be_left_out(text_folder, tmp_path):
-    names = ("checkpoint", "resume_point", "sample_text", "log_prob_picture", "text_picture", "dashboard")
-    left_out = [f"~callbacks.{name}" for name in names]
+    left_out = [f"~callbacks.{name}" for name in ("checkpoint", "resume_point", "sample_text")]
     metrics = train(tiny_config(text_folder, tmp_path, *left_out, "trainer.max_epochs=1"))
     assert {"val/ppl", "test/ppl"} <= set(metrics)
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -280,6 +280,17 @@ def test_help_lists_groups_and_keys_without_importing_torch():
     )
     assert imported.returncode == 0
     assert " torch" not in imported.stderr
+
+
+@pytest.mark.parametrize("script", ["generate", "score"])
+def test_a_trained_model_is_used_without_importing_lightning(script, trained):
+    code = (
+        f"import sys; from scripts.{script} import {script}; from tests.test_scripts import composed; "
+        f"{script}(composed('{script}', *sys.argv[1:])); print('lightning' in sys.modules)"
+    )
+    given = [f"ckpt={trained('lstm')}", "words=3" if script == "generate" else "text=w1"]
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
 # --- mistakes
