@@ -75,4 +75,4 @@ class Stop:
 
     def reached(self, written: Tensor) -> Tensor:
         """Which of the texts `[B, T]` have come to their end, `[B]`."""
-        return torch.isin(written, self.words).sum(1) >= self.count
+        return torch.isin(written, self.words.to(written.device)).sum(1) >= self.count
