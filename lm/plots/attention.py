@@ -2,30 +2,48 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lm.plots.files import label
+from lm.plots.labels import label
+
+CELL = 0.15  # inches, of a pair of words
+WIDEST = 36.0  # inches, of all heads together: where there are many, the cells shrink
 
 
 def attention_maps(weights: Tensor, words: Sequence[str]) -> Figure:
-    """Draw attention weights, layers down and heads across.
+    """Draw attention weights, a row of panels for each layer and a column for each head.
+
+    Within a panel the word that looks is to the left, the word that it looks at below. The colours follow the root of
+    the weight, so that an even look over many words can be told from none.
 
     Args:
-        weights: `[layers, heads, T, T]`: how much of each position (across) a position (down) takes.
+        weights: of one text, `[layers, heads, T, T]`; see `lm.attention`.
         words: the T words that were read.
     """
-    layers, heads = weights.shape[:2]
-    side = min(max(2.6, 0.16 * len(words) + 0.8), 40 / max(layers, heads))
-    figure = Figure(figsize=(side * heads + 0.8, side * layers), layout="constrained")
-    axes = figure.subplots(layers, heads, squeeze=False)
-    labels = [label(word, 12) for word in words]
+    layers, heads, steps, _ = weights.shape
+    panel = max(2.0, min(CELL * steps, WIDEST / heads))
+    figure = Figure(figsize=(heads * panel + 2.2, layers * panel + 1.5), layout="constrained", dpi=120)
+    panels = figure.subplots(layers, heads, squeeze=False)
+    future = np.triu(np.ones((steps, steps), dtype=bool), k=1)
+    size = min(7.0, 72 * 0.8 * panel / steps)
+    ticks, names = range(steps), [label(word, 14) for word in words]
     for layer in range(layers):
         for head in range(heads):
-            axis = axes[layer, head]
-            image = axis.imshow(weights[layer, head].numpy(), cmap="Blues", vmin=0, vmax=1)
+            axis = panels[layer, head]
+            values = np.ma.masked_array(weights[layer, head].float().numpy(), future)
+            image = axis.imshow(values, cmap="magma_r", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
             axis.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=9)
-            axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6)
-            axis.set_yticks(range(len(labels)), labels if head == 0 else [], fontsize=6)
-    figure.colorbar(image, ax=axes, label="attention", shrink=0.6)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            axis.tick_params(length=0)
+    for axis in panels[-1]:
+        axis.set_xticks(ticks, names, fontsize=size, rotation=90, parse_math=False)
+    for axis in panels[:, 0]:
+        axis.set_yticks(ticks, names, fontsize=size, parse_math=False)
+    figure.supylabel("the word that looks", fontsize=9)
+    figure.supxlabel("the word that it looks at", fontsize=9)
+    figure.colorbar(image, ax=panels, label="attention weight (a row sums to 1)", shrink=0.6)
     return figure

@@ -1,4 +1,4 @@
-"""Figures as files, and words as labels in them."""
+"""Figures as files."""
 
 from pathlib import Path
 
@@ -36,8 +36,3 @@ def check_format(path: str | Path) -> str:
     if form not in FORMATS:
         raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(FORMATS)}.")
     return form
-
-
-def label(word: str, width: int = 16) -> str:
-    """A word as matplotlib should write it: no longer than `width`, and no mathematics."""
-    return (word if len(word) <= width else word[: width - 1] + "…").replace("$", r"\$")

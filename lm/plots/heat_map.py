@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lm.plots.files import label
+from lm.plots.labels import label
 
 COLUMNS = 1200  # of a panel's picture: more token indices than that share a column
 
@@ -37,7 +37,7 @@ def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]
         )
         axis.set_title(f"text {column + 1}")
         axis.set_xlabel("token index (0 is the most frequent word)")
-        axis.set_yticks(range(len(text)), [label(word) for word in text], fontsize=7)
+        axis.set_yticks(range(len(text)), [label(word) for word in text], fontsize=7, parse_math=False)
     axes[0].set_ylabel("sequence position")
     figure.colorbar(image, ax=axes, label="log-probability (nats)")
     return figure

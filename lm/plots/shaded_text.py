@@ -1,93 +1,153 @@
-"""A text as one reads it, each word shaded by its surprise, with what the model expected below it."""
+"""A text as it is read, each word shaded by how much it surprised the model."""
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import BoxStyle, FancyBboxPatch
 
 from lm.language_model import Score
-from lm.plots.files import label
+from lm.plots.labels import label
 
-WIDTH = 10.0  # inches of text
-HIGHEST = 14.0  # nats; a word in a million
-FONT, SMALL = 9.0, 6.5  # points, of the text and of what was expected
-MONOSPACE = 0.602 / 72  # inches that a character is wide, for each point of its size
+HIGHEST = 12.0  # nats: rarer than one in a hundred thousand
+# points, 1/72 inch
+WIDTH, MARGIN, HEADER, TITLE = 800.0, 18.0, 46.0, 20.0
+WORD, CANDIDATE = FontProperties(size=11), FontProperties(size=7.5)
+CAME = FontProperties(size=7.5, weight="bold")
+WORD_HEIGHT, CANDIDATE_HEIGHT = 18.0, 10.0
+PADDING, GAP, ROW_GAP = 4.0, 4.0, 9.0
 
 
 class Cell(NamedTuple):
-    """A word and what is said of it."""
+    """A word and what is said of it.
+
+    Attributes:
+        word: as it is written.
+        known: whether the vocabulary has it.
+        surprise: in nats.
+        candidates: what was expected, and whether it came.
+        width: in points.
+    """
 
     word: str
     known: bool
     surprise: float
-    expected: list[str]
-
-    @property
-    def width(self) -> float:
-        """In inches, with the gap after it."""
-        words = len(self.word) * FONT, *(len(each) * SMALL for each in self.expected)
-        return (max(words) + 1.5 * FONT) * MONOSPACE
+    candidates: list[tuple[str, bool]]
+    width: float
 
 
 def shaded_text(scores: Sequence[Score]) -> Figure:
-    """Draw scored lines; where they name the likeliest words, these stand below each word with their probability.
+    """Draw scored lines as wrapped text, each word shaded by its surprise, with the likeliest words below it.
 
-    The frame of a dashed line marks a word that the vocabulary lacks: its surprise is that of `<unk>`.
+    A dashed frame marks a word that the vocabulary lacks: its surprise is that of `<unk>`. The expected word that came
+    is bold.
     """
-    rows = [row for score in scores for row in wrapped(cells(score))]
-    choices = max((len(cell.expected) for row in rows for cell in row), default=0)
-    row_height = (2.2 * FONT + 1.35 * SMALL * choices) / 72
-    height = row_height * len(rows) + 0.2
-    figure = Figure(figsize=(WIDTH + 1.1, max(height, 1.6)))
-    axes = figure.add_axes((0.01, 0, 1, 1), xlim=(0, WIDTH + 1.1), ylim=(max(height, 1.6), 0))
-    axes.set_axis_off()
-    shade = ScalarMappable(Normalize(0, HIGHEST), colormaps["YlOrRd"])
-    for number, row in enumerate(rows):
-        left = 0.0
-        for cell in row:
-            draw(cell, axes, left, 0.1 + number * row_height, shade)
-            left += cell.width
-    bar = figure.add_axes((1 - 0.75 / (WIDTH + 1.1), 0.12, 0.012, 0.76))
-    figure.colorbar(shade, cax=bar, label="surprise (nats)")
+    lines = [list(_rows(_cells(score))) for score in scores]
+    most = max((len(cell.candidates) for rows in lines for row in rows for cell in row), default=0)
+    row_height = WORD_HEIGHT + CANDIDATE_HEIGHT * most + ROW_GAP
+    height = HEADER + MARGIN + sum(TITLE + len(rows) * row_height for rows in lines)
+    colours = ScalarMappable(Normalize(0, HIGHEST, clip=True), colormaps["YlOrRd"])
+    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=120)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(height, 0))
+    axis.axis("off")
+    _draw_header(axis, colours)
+    top = HEADER
+    for number, (score, rows) in enumerate(zip(scores, lines, strict=True), 1):
+        title = f"line {number}: " if len(scores) > 1 else ""
+        title += f"{len(score.words)} words, {-score.log_prob:,.1f} nats, perplexity {score.perplexity:,.1f}"
+        axis.text(MARGIN, top + TITLE / 2, title, fontsize=8, color="dimgray", va="center")
+        top += TITLE
+        for row in rows:
+            left = MARGIN
+            for cell in row:
+                _draw_cell(axis, cell, left, top, colours)
+                left += cell.width + GAP
+            top += row_height
     return figure
 
 
-def cells(score: Score) -> list[Cell]:
-    """The words of a line."""
-    expected = [[f"{label(word, 12)} {math.exp(value):.0%}" for word, value in each] for each in score.likeliest]
-    words = [label(word, 24) for word in score.words]
-    return list(map(Cell, words, score.known, (-value for value in score.log_probs), expected))
+def _cells(score: Score) -> Iterator[Cell]:
+    for word, known, log_prob, likeliest in zip(
+        score.words, score.known, score.log_probs, score.likeliest, strict=True
+    ):
+        text = label(word, 24)
+        candidates = [(f"{label(name, 12)} {_percent(value)}", name == word) for name, value in likeliest]
+        widths = [_width(text, WORD), *(_width(candidate, CAME) for candidate, _ in candidates)]
+        yield Cell(text, known, -log_prob, candidates, max(widths) + 2 * PADDING)
 
 
-def wrapped(line: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """The rows of a line that has to be broken."""
+def _percent(log_prob: float) -> str:
+    probability = math.exp(log_prob)
+    return f"{probability:.0%}" if probability >= 0.005 else "<1%"
+
+
+def _width(text: str, font: FontProperties) -> float:
+    """In points."""
+    return _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
+
+
+@cache
+def _renderer() -> RendererAgg:
+    return RendererAgg(1, 1, dpi=72)  # a pixel is a point
+
+
+def _rows(cells: Iterator[Cell]) -> Iterator[list[Cell]]:
+    """The cells in rows that fit the width."""
     row: list[Cell] = []
-    width = 0.0
-    for cell in line:
-        if row and width + cell.width > WIDTH:
+    left = MARGIN
+    for cell in cells:
+        if row and left + cell.width > WIDTH - MARGIN:
             yield row
-            row, width = [], 0.0
+            row, left = [], MARGIN
         row.append(cell)
-        width += cell.width
-    if row:
-        yield row
+        left += cell.width + GAP
+    yield row
 
 
-def draw(cell: Cell, axes: Axes, left: float, top: float, shade: ScalarMappable) -> None:
-    """Draw a word at a place."""
-    height, width = 1.5 * FONT / 72, (len(cell.word) + 0.6) * FONT * MONOSPACE
-    frame: dict[str, Any] = {} if cell.known else {"edgecolor": "black", "linestyle": "--", "linewidth": 0.8}
-    axes.add_patch(Rectangle((left, top), width, height, facecolor=shade.cmap(cell.surprise / HIGHEST), **frame))
-    middle = top + height / 2
-    colour = "white" if cell.surprise > 0.7 * HIGHEST else "black"
-    text: dict[str, Any] = {"family": "monospace", "verticalalignment": "center"}
-    axes.text(left + 0.3 * FONT * MONOSPACE, middle, cell.word, fontsize=FONT, color=colour, **text)
-    for number, each in enumerate(cell.expected):
-        below = top + height + (0.8 + 1.35 * number) * SMALL / 72
-        axes.text(left + 0.3 * FONT * MONOSPACE, below, each, fontsize=SMALL, color="0.35", **text)
+def _draw_cell(axis: Axes, cell: Cell, left: float, top: float, colours: ScalarMappable) -> None:
+    """The shaded word, and the candidates below it."""
+    red, green, blue, _ = colour = colours.cmap(min(cell.surprise / HIGHEST, 1.0))
+    axis.add_patch(
+        FancyBboxPatch(
+            (left, top),
+            cell.width,
+            WORD_HEIGHT,
+            BoxStyle("round", pad=0, rounding_size=3),
+            facecolor=colour,
+            edgecolor="black",
+            linestyle="--",
+            linewidth=0 if cell.known else 1,
+        )
+    )
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue  # as an eye sees it (ITU-R BT.709)
+    ink = "white" if luminance < 0.45 else "black"
+    centre = left + cell.width / 2
+    write = partial(axis.text, ha="center", va="center_baseline", parse_math=False)
+    write(centre, top + WORD_HEIGHT / 2, cell.word, fontproperties=WORD, color=ink)
+    for i, (text, came) in enumerate(cell.candidates):
+        y = top + WORD_HEIGHT + (i + 0.65) * CANDIDATE_HEIGHT
+        font, ink = (CAME, "black") if came else (CANDIDATE, "dimgray")
+        write(centre, y, text, fontproperties=font, color=ink)
+
+
+def _draw_header(axis: Axes, colours: ScalarMappable) -> None:
+    """The colour bar, and what the marks mean."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    height = axis.get_ylim()[0]
+    bar = figure.add_axes((MARGIN / WIDTH, 1 - 24 / height, 220 / WIDTH, 9 / height))
+    figure.colorbar(colours, cax=bar, orientation="horizontal", extend="max")
+    bar.tick_params(labelsize=7, length=2, pad=2)
+    bar.set_title("surprise (nats)", fontsize=8, loc="left", pad=3)
+    legend = (
+        "below each word: what the model expected, bold where it came\ndashed: not in the vocabulary, read as <unk>"
+    )
+    axis.text(MARGIN + 250, 24, legend, fontsize=8, color="dimgray", va="center", linespacing=1.5)

@@ -5,7 +5,7 @@ import torch
 
 from lm.errors import UserError
 from lm.plots import log_prob_heat_map, save_figure
-from lm.plots.files import FORMATS, label
+from lm.plots.files import FORMATS
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -21,8 +21,3 @@ def test_an_unknown_format_and_an_unwritable_place_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot write plot="):
         save_figure(figure, tmp_path / "file" / "x.png")
-
-
-def test_labels_are_short_and_no_mathematics():
-    assert label("$x_1$") == r"\$x_1\$"
-    assert label("a" * 30, 10) == "a" * 9 + "…"

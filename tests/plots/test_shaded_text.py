@@ -1,10 +1,12 @@
 """The shaded text: every word is there, as dark as it is surprising, with what was expected below."""
 
+import math
 import warnings
 from itertools import pairwise
 
 import pytest
 from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lm.language_model import Score
 from lm.plots import save_figure, shaded_text
@@ -16,38 +18,63 @@ def score(words, likeliest=()):
     return Score(words, [word != "zebra" for word in words], log_probs, [list(likeliest)] * len(words))
 
 
+def drawn(*scores):
+    """The picture's axes, and its texts without the legend."""
+    axes = shaded_text(scores).axes[0]
+    return axes, [(text.get_text(), *text.get_position()) for text in axes.texts[1:]]
+
+
 def test_words_stand_in_order_shaded_by_surprise_and_unknown_ones_are_framed():
-    axes = shaded_text([score(["the", "zebra", "$5"])]).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["the", "zebra", r"\$5"]
+    axes, [_, *texts] = drawn(score(["the", "zebra", "$5"]))
+    assert [text for text, *_ in texts] == ["the", "zebra", "$5"]
     for i, patch in enumerate(axes.patches):
         assert patch.get_facecolor() == pytest.approx(colormaps["YlOrRd"](i / 3), abs=0.01)
-    assert [patch.get_linestyle() == "--" for patch in axes.patches] == [False, True, False]
+    assert [patch.get_linewidth() > 0 for patch in axes.patches] == [False, True, False]
 
 
-def test_the_likeliest_words_stand_below_each_with_their_probability():
-    axes = shaded_text([score(["a", "b"], [("the", -0.6931), ("of", -2.302585)])]).axes[0]
-    texts = [(text.get_text(), text.get_position()) for text in axes.texts]
-    assert [text for text, _ in texts] == ["a", "the 50%", "of 10%", "b", "the 50%", "of 10%"]
-    (_, (word_left, word_top)), (_, (left, top)), (_, (_, below)) = texts[:3]
-    assert left == word_left
-    assert word_top < top < below
+def test_the_likeliest_words_stand_below_each_with_their_probability_and_the_one_that_came_is_bold():
+    likeliest = [("the", math.log(0.5)), ("b", math.log(0.1)), ("of", math.log(0.001))]
+    axes, [_, *texts] = drawn(score(["a", "b"], likeliest))
+    assert [text for text, *_ in texts] == ["a", "the 50%", "b 10%", "of <1%", "b", "the 50%", "b 10%", "of <1%"]
+    assert {x for _, x, _ in texts[:4]} == {texts[0][1]}
+    assert [y for *_, y in texts[:4]] == sorted(y for *_, y in texts[:4])
+    assert [text.get_position()[0] for text in axes.texts if text.get_weight() == "bold"] == [texts[4][1]]
+
+
+def test_each_line_begins_anew_with_its_own_perplexity():
+    lines = [score(["a", "b"]), score(["c", "d", "e"])]
+    axes, texts = drawn(*lines)
+    assert texts[0][0] == f"line 1: 2 words, {HIGHEST / 2:.1f} nats, perplexity {lines[0].perplexity:,.1f}"
+    assert texts[3][0].startswith("line 2: 3 words")
+    assert axes.patches[0].get_x() == axes.patches[2].get_x()
+    assert axes.patches[0].get_y() < axes.patches[2].get_y()
 
 
 def test_long_lines_are_broken_and_nothing_overlaps_or_is_lost():
     words = [f"word{i}" for i in range(200)]
-    axes = shaded_text([score(words, [("something", -1.0)]), score(["end"])]).axes[0]
+    axes, _ = drawn(score(words, [("something", -1.0)]), score(["end"]))
     places = [(patch.get_y(), patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
     assert len(places) == 201
+    start = places[0][1]
     for (top, _, right), (next_top, left, _) in pairwise(places):
-        assert (next_top == top and left >= right) or (next_top > top and left == 0)
+        assert (next_top == top and left > right) or (next_top > top and left == start)
     assert max(right for _, _, right in places) <= WIDTH
+    assert max(top for top, *_ in places) < axes.get_ylim()[0]
+
+
+def test_every_text_fits_the_cell_that_it_stands_in():
+    figure = shaded_text([score(["iiiiiiii", "WWWWWWWW", "北京", "שלום", "$x_1$"], [("WWWWWW", -0.1)])])
+    cells = [patch.get_window_extent() for patch in figure.axes[0].patches]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    texts = [text.get_window_extent(renderer) for text in figure.axes[0].texts[2:]]
+    for i, text in enumerate(texts):
+        assert cells[i // 2].x0 <= text.x0 <= text.x1 <= cells[i // 2].x1
 
 
 def test_words_of_any_script_and_length_are_drawn_without_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message="Glyph")  # which `lm.plots` silences, where pytest does not undo it
-        save_figure(shaded_text([score(["北京", "שלום", "x" * 300, "^_{$"])]), tmp_path / "x.png")
+        save_figure(shaded_text([score(["北京", "שלום", "x" * 300, "^_{$", "\x07"])]), tmp_path / "x.png")
 
 
 def test_an_empty_line_is_drawn():

@@ -1,0 +1,18 @@
+"""Words as labels: short enough, and in glyphs that the font has."""
+
+from functools import cache
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+LACKING = "□"
+
+
+def label(word: str, longest: int = 16) -> str:
+    """The word, cut to at most `longest` characters; a box stands for each that the font cannot draw."""
+    short = word if len(word) <= longest else word[: longest - 1] + "…"
+    return "".join(character if _is_drawable(character) else LACKING for character in short)
+
+
+@cache
+def _is_drawable(character: str) -> bool:
+    return character.isprintable() and bool(get_font(findfont(FontProperties())).get_char_index(ord(character)))
