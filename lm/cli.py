@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -28,6 +29,9 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     def wrapper(config: DictConfig) -> Any:
         try:
             return main(config)
+        except BrokenPipeError:  # whoever read our output has ended, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except Exception as error:
             message = users_mistake(error)
             if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:

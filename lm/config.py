@@ -31,6 +31,9 @@ def check(config: DictConfig) -> None:
     """
     for path, node in _nodes_with_target(config, ""):
         check_arguments(get_object(node._target_), node, path)
+    for name in ("trainer", "fabric"):
+        if name in config:
+            _check_devices(config[name], name)
     if "trainer" in config:
         _check_processes(config.trainer)
     if "model" in config:
@@ -48,16 +51,21 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _check_processes(trainer: DictConfig) -> None:
-    """Check for what Lightning would stumble over without saying what there is, or what to do."""
+def _check_devices(node: DictConfig, name: str) -> None:
+    """Check for GPUs that Lightning would miss without saying what there is, or what to do."""
     there = torch.cuda.device_count()
-    devices = trainer.devices
+    devices = node.devices
     wanted = len(devices) if OmegaConf.is_list(devices) else devices if isinstance(devices, int) and devices > 0 else 1
-    if trainer.accelerator == "gpu" and wanted > there:
+    if node.accelerator == "gpu" and wanted > there:
         raise UserError(
-            f"trainer.accelerator=gpu with trainer.devices={devices} given, but this machine has {there} CUDA GPUs: "
-            "use fewer devices or trainer=cpu."
+            f"{name}.accelerator=gpu with {name}.devices={devices} given, but this machine has {there} CUDA GPUs: "
+            f"use fewer devices or {name}.accelerator=cpu."
         )
+
+
+def _check_processes(trainer: DictConfig) -> None:
+    """Check that processes which must agree can, and that a multirun keeps to one for each job."""
+    devices = trainer.devices
     if not HydraConfig.initialized():
         return
     check_shared_name()

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from hydra.errors import CompactHydraException
@@ -9,7 +11,7 @@ from hydra.errors import CompactHydraException
 from lm import LanguageModel
 from lm.cli import one_line_errors
 from scripts.score import MOST_WORDS, score
-from tests.test_scripts import composed, run
+from tests.test_scripts import ROOT, composed, run
 
 
 def test_score_prints_every_word_the_sum_and_a_picture(trained, tmp_path):
@@ -61,6 +63,13 @@ def test_a_line_is_printed_before_the_next_one_is_read(trained, monkeypatch, cap
 
     monkeypatch.setattr("sys.stdin", typed())
     assert len(score(composed("score", f"ckpt={trained('lstm')}"))) == 2
+
+
+def test_a_reader_that_ends_early_gets_no_traceback(trained):
+    command = f"{sys.executable} {ROOT}/scripts/score.py ckpt={trained('lstm')} format=json | head -c 10"
+    done = subprocess.run(["bash", "-c", command], input="w1 w2\n" * 2000, capture_output=True, text=True)
+    assert done.stdout == '{"words": '
+    assert done.stderr == ""
 
 
 def test_a_text_of_unknown_words_is_scored_and_said_to_mean_nothing(trained, capsys):
