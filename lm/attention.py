@@ -10,6 +10,11 @@ from lm.models import TokenModel
 from lm.models.transformer import CausalAttention
 
 
+def has_attention(model: TokenModel) -> bool:
+    """Whether there are attention weights to look at."""
+    return bool(_modules(model))
+
+
 @torch.no_grad()
 def attention_weights(model: TokenModel, tokens: Tensor) -> Tensor:
     """The attention weights `[layers, B, heads, T, T]` of a text `[T, B]`, found beside the forward pass.
@@ -17,13 +22,13 @@ def attention_weights(model: TokenModel, tokens: Tensor) -> Tensor:
     Raises:
         UserError: if the model has no attention, or the text is longer than it is meant to look over.
     """
-    modules = [module for module in model.modules() if isinstance(module, CausalAttention)]
-    if not modules or model.core.context is None:
+    modules, context = _modules(model), model.core.context
+    if not modules:
         raise UserError("The attention of a recurrent model was asked for, but only a Transformer has any.")
-    if len(tokens) > model.core.context:
+    if context is not None and len(tokens) > context:
         raise UserError(
             f"The attention over {len(tokens)} positions was asked for, but this model looks over "
-            f"{model.core.context}: give a shorter line."
+            f"{context}: give a shorter line."
         )
     found: list[Tensor] = []
 
@@ -37,3 +42,7 @@ def attention_weights(model: TokenModel, tokens: Tensor) -> Tensor:
         for hook in hooks:
             hook.remove()
     return torch.stack(found)
+
+
+def _modules(model: TokenModel) -> list[CausalAttention]:
+    return [module for module in model.core.modules() if isinstance(module, CausalAttention)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lm.attention import attention_weights
+from lm.attention import attention_weights, has_attention
 from lm.errors import UserError
 from lm.models.transformer import CausalAttention
 from tests.conftest import TRANSFORMERS, V, make_model
@@ -39,3 +39,11 @@ def test_a_recurrent_model_and_a_text_too_long_are_refused():
         attention_weights(make_model("gru"), torch.zeros(3, 1, dtype=torch.long))
     with pytest.raises(UserError, match="looks over 4"):
         attention_weights(make_model("transformer", context=4), torch.zeros(5, 1, dtype=torch.long))
+
+
+def test_a_model_has_attention_whatever_its_context_if_it_has_a_layer_of_it():
+    gru, transformer = make_model("gru"), make_model("transformer")
+    gru.core.context, transformer.core.context = 5, None
+    assert not has_attention(gru)
+    assert has_attention(transformer)
+    assert attention_weights(transformer, torch.zeros(40, 1, dtype=torch.long)).shape[-1] == 40

@@ -5,6 +5,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from lm.attention import has_attention
 from lm.checks import above_zero, at_least
 from lm.language_model import LanguageModel
 from lm.module import TrainingModule
@@ -90,6 +91,7 @@ class TextPicture(Callback):
             words = pl_module.vocabulary.decode(trainer.datamodule.corpus.valid[: self.words])  # type: ignore[attr-defined]
             figure = shaded_text([model.score(" ".join(words), self.top, eos=False)])
             logger.experiment.add_figure("samples/surprise", figure, trainer.global_step)
-            if context := pl_module.model.core.context:
-                read, weights = model.attention(" ".join(words[: context - 1]))
+            if has_attention(pl_module.model):
+                most = pl_module.model.core.context or len(words) + 1
+                read, weights = model.attention(" ".join(words[: most - 1]))
                 logger.experiment.add_figure("samples/attention", attention_maps(weights, read), trainer.global_step)

@@ -41,12 +41,11 @@ class Dashboard(Callback):
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the embeddings; four decimals are as many as one sees."""
+        """Write the embeddings, with no more decimals than one sees."""
         if logger := tensorboard(trainer):
             assert isinstance(pl_module, TrainingModule)
             words = pl_module.vocabulary.words[: self.words]
             with torch.inference_mode():
                 vectors = pl_module.model.embedding(torch.arange(len(words), device=pl_module.device)[:, None])
-            logger.experiment.add_embedding(
-                vectors.squeeze(1).float().cpu().round(decimals=4), words, tag="words", global_step=trainer.global_step
-            )
+            rounded = vectors.squeeze(1).cpu().double().round(decimals=4)  # fp32 would be written with 17 digits
+            logger.experiment.add_embedding(rounded, words, tag="words", global_step=trainer.global_step)

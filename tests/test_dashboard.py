@@ -1,0 +1,21 @@
+"""What TensorBoard gets beside curves."""
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lm.models import RecurrentCore
+from scripts.train import train
+from tests.conftest import tiny_config
+
+
+def test_the_projectors_file_holds_no_digits_that_nobody_sees(trained):
+    [vectors] = (trained("lstm").parents[1] / "tensorboard").rglob("tensors.tsv")
+    assert max(map(len, vectors.read_text().split())) <= len("-1.2345")
+
+
+def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(RecurrentCore, "context", 8)
+    train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_epochs=1", "test=false"))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert "samples/surprise" in events.Tags()["images"]
+    assert "samples/attention" not in events.Tags()["images"]
