@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_WORDS = 400  # in a picture
 MOST_LINES = {"text": 100, "heat_map": 12, "attention": 1}  # in a picture of each view
+CANDIDATES = 4  # below each word of a shaded text
 STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from this many nats of surprise on
 
 
@@ -39,18 +41,20 @@ def score(config: DictConfig) -> list["Score"]:
     if config.plot:
         check_format(config.plot)
         check_writable(config.plot)
+    lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
     model = LanguageModel.load(config.ckpt)
+    figure = picture(model, list(lines), config) if config.plot else None
     print_score = print_json if config.format == "json" else print_table
 
     scores = []
-    lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
-    for line in lines:
-        warn_of_unknown_words(model.unknown(line))
-        scores.append(model.score(line, config.top, config.eos))
-        print_score(scores[-1])
+    with suppress(KeyboardInterrupt):  # the end of a text that has none, such as `tail -f` gives
+        for line in lines:
+            warn_of_unknown_words(model.unknown(line))
+            scores.append(model.score(line, config.top, config.eos))
+            print_score(scores[-1])
     print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
-    if config.plot:
-        print(f"picture: {save_figure(picture(model, list(lines), scores, config), config.plot)}", file=sys.stderr)
+    if figure:
+        print(f"picture: {save_figure(figure, config.plot)}", file=sys.stderr)
     return scores
 
 
@@ -116,19 +120,20 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
     words = [pair for scored in scores for pair in zip(scored.words, scored.known, strict=True)]
     perplexity = math.exp(-total / len(words)) if words else math.nan
     print(f"text: log-probability {total:.4f} nats, {len(words)} words, perplexity {perplexity:,.2f}", file=file)
-    if not any(known for word, known in words if word != EOS):
+    if words and not any(known for word, known in words if word != EOS):
         print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
 
 
-def picture(model: "LanguageModel", lines: Sequence[str], scores: Sequence["Score"], config: DictConfig) -> "Figure":
-    """Draw the lines that were scored."""
+def picture(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure":
+    """Draw lines."""
     from lm.plots import attention_maps, log_prob_heat_map, shaded_text
 
-    if config.view == "text":
-        return shaded_text(scores)
     if config.view == "attention":
         words, weights = model.attention(lines[0])
         return attention_maps(weights, words)
+    scores = [model.score(line, CANDIDATES, config.eos) for line in lines]
+    if config.view == "text":
+        return shaded_text(scores)
     return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], [each.words for each in scores])
 
 

@@ -10,7 +10,7 @@ from hydra.errors import CompactHydraException
 
 from lm import LanguageModel
 from lm.cli import one_line_errors
-from scripts.score import MOST_WORDS, score
+from scripts.score import CANDIDATES, MOST_WORDS, picture, score
 from tests.test_scripts import ROOT, composed, run
 
 
@@ -72,11 +72,38 @@ def test_a_reader_that_ends_early_gets_no_traceback(trained):
     assert done.stderr == ""
 
 
+def test_ctrl_c_ends_a_text_that_does_not_end(trained, monkeypatch, capsys):
+    def typed():
+        yield "w1 w2\n"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", typed())
+    assert len(score(composed("score", f"ckpt={trained('lstm')}"))) == 1
+    assert "nats, 3 words" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_the_first_line_is_no_mistake(trained, monkeypatch, capsys):
+    def typed():
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("sys.stdin", typed())
+    assert score(composed("score", f"ckpt={trained('lstm')}")) == []
+    assert not capsys.readouterr().err
+
+
 def test_a_text_of_unknown_words_is_scored_and_said_to_mean_nothing(trained, capsys):
     score(composed("score", f"ckpt={trained('lstm')}", "text=aardvark zebra"))
     printed = capsys.readouterr()
     assert "perplexity" in printed.out
     assert "The model knows none of these words" in printed.err
+
+
+def test_a_shaded_text_names_the_likeliest_words_unasked(trained, tmp_path):
+    model = LanguageModel.load(trained("lstm"))
+    figure = picture(model, ["w1 w2"], composed("score", "ckpt=x"))
+    expected = {word for each in model.score("w1 w2", top=CANDIDATES).likeliest for word, _ in each}
+    assert expected <= {text.get_text().split()[0] for text in figure.axes[0].texts}
 
 
 @pytest.mark.parametrize(("model", "view"), [("lstm", "heat_map"), ("lstm", "text"), ("transformer", "attention")])
@@ -96,13 +123,13 @@ def test_every_view_is_drawn(trained, tmp_path, model, view):
         (["ckpt=LSTM", "text="], "There is nothing to score"),
         (["ckpt=LSTM", "file=FILE"], "There is nothing to score"),
         (["ckpt=LSTM", "file=nowhere"], "Cannot read file=nowhere"),
-        (["ckpt=LSTM", "text=LONG", "plot=x.png"], f"shows at most 100 lines and {MOST_WORDS} words"),
-        (["ckpt=LSTM", "text='a\nb'", "plot=x.png", "view=attention"], "shows at most 1 lines"),
+        (["ckpt=x", "text=LONG", "plot=x.png"], f"shows at most 100 lines and {MOST_WORDS} words"),
+        (["ckpt=x", "text='a\nb'", "plot=x.png", "view=attention"], "shows at most 1 lines"),
         (["ckpt=LSTM", "text=a", "plot=x.png", "view=attention"], "only a Transformer has any"),
         (["ckpt=TRANSFORMER", "text=a a a a a a a a a", "plot=x.png", "view=attention"], "looks over 8"),
     ],
 )
-def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message, trained, tmp_path, monkeypatch):
+def test_every_mistake_is_one_line_before_any_score(arguments, message, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     names = {"FILE": str(tmp_path / "file"), "LONG": "w1 " * 10_000}
@@ -114,3 +141,4 @@ def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message,
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("x.*"))
+    assert not capsys.readouterr().out
