@@ -80,7 +80,7 @@ class LanguageModel:
 
     def log_prob(self, text: str, eos: bool = True) -> float:
         """The log-probability of a text in nats: the sum over its lines, each scored by itself, without blank ones."""
-        return sum(self.score(line, eos=eos).log_prob for line in text.splitlines() if line.strip())
+        return sum(self.score(line, eos=eos).log_prob for line in text.split("\n") if line.strip())
 
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
         """Score a line of words separated by white space.

@@ -1,7 +1,7 @@
 """Why a language model computes log_softmax and never log(softmax): the numbers and the figure of a short page."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -9,6 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WAYS: tuple[tuple[bool, str, dict[str, Any]], ...] = (
+    (True, "log_softmax", {"color": "tab:blue", "linewidth": 4, "alpha": 0.5}),
+    (False, "log(softmax)", {"color": "black", "linewidth": 1}),
+)
 
 
 class Precision(NamedTuple):
@@ -50,24 +54,26 @@ def log_probability(gap: Tensor, stable: bool) -> Tensor:
 
 
 def figure() -> Figure:
-    """Draw both ways as the gap between two logits grows, for each kind of number."""
-    picture = Figure(figsize=(10, 3.6), layout="constrained")
-    axes = picture.subplots(1, len(DTYPES), sharey=True)
-    for axis, dtype in zip(axes, DTYPES, strict=True):
+    """Draw both ways as the gap between two logits grows, and below it how far each is from the truth."""
+    picture = Figure(figsize=(11, 6), layout="constrained")
+    values, errors = picture.subplots(2, len(DTYPES), sharex=True, sharey="row", height_ratios=(2, 1))
+    for value, error, dtype in zip(values, errors, DTYPES, strict=True):
         gap = torch.linspace(0, 130, 1301).to(dtype)
+        truth = log_probability(gap.double(), stable=True)
         limits = precision(dtype)
-        axis.plot(gap.float(), log_probability(gap, stable=True).float(), label="log_softmax", linewidth=3, alpha=0.5)
-        naive = log_probability(gap, stable=False).float()
-        axis.plot(gap.float(), naive.where(naive.isfinite(), math.nan), label="log(softmax)", color="black")
-        axis.axvline(-limits.underflow, color="red", linestyle=":")
-        axis.annotate(
-            f"−∞ beyond {-limits.underflow:.1f}", (-limits.underflow, 0), rotation=90, color="red", fontsize=8, va="top"
-        )
-        axis.set_title(limits.name)
-        axis.set_xlabel("gap between two logits (nats)")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("log-probability of the less likely word")
-    axes[0].legend(loc="lower left")
+        for stable, name, style in WAYS:
+            found = log_probability(gap, stable).double()
+            found = found.where(found.isfinite(), math.nan)
+            value.plot(gap.double(), found, label=name, **style)
+            error.plot(gap.double(), (found - truth).abs(), label=name, **style)
+        for axis in (value, error):
+            axis.axvline(-limits.underflow, color="tab:red", linestyle=":")
+            axis.grid(alpha=0.3)
+        value.set_title(f"{limits.name}: −∞ beyond {-limits.underflow:.1f}")
+        error.set_xlabel("gap between two logits (nats)")
+    values[0].set_ylabel("log-probability of the\nless likely word (nats)")
+    values[0].legend(loc="lower left")
+    errors[0].set_ylabel("error (nats)")
     return picture
 
 
@@ -100,6 +106,7 @@ x − m − log Σ exp(x − m): no exponential is above 1, the sum is at least 
 ![log(softmax) falls to minus infinity where log_softmax goes on]({picture})
 
 Between two words the step into nothing comes at these values (nats); a vocabulary of V words moves it by up to log V.
+Just before it the digits run out, and log(softmax) is wrong by up to log 2 nats (the lower panels).
 
 | numbers | exp overflows above | softmax is 0 below |
 | --- | --- | --- |

@@ -63,9 +63,9 @@ def lines_of(config: DictConfig) -> Iterator[str]:
     from lm.files import read_text
 
     if config.text is not None:
-        lines: Iterable[str] = str(config.text).splitlines()
+        lines: Iterable[str] = str(config.text).split("\n")
     else:
-        lines = sys.stdin if config.file == "-" else read_text(config.file, "file").splitlines()
+        lines = sys.stdin if config.file == "-" else read_text(config.file, "file").split("\n")
     nothing = True
     try:
         for line in filter(str.strip, lines):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,12 +39,16 @@ def test_the_two_right_ways_are_one_and_the_naive_one_is_so_while_it_lasts():
     torch.testing.assert_close(extreme["cross_entropy"][1], torch.tensor([1.0, -1.0]))
 
 
-def test_the_figure_has_a_panel_for_each_kind_of_number_with_both_ways():
-    for axis, dtype in zip(figure().axes, DTYPES, strict=True):
-        stable, naive, limit = axis.lines
-        assert torch.tensor(stable.get_ydata()).isfinite().all()
-        assert not torch.tensor(naive.get_ydata()).isfinite().all()
-        assert limit.get_xdata()[0] == -precision(dtype).underflow
+def test_the_figure_shows_both_ways_and_their_errors_for_each_kind_of_number():
+    axes = figure().axes
+    for value, error, dtype in zip(axes[:3], axes[3:], DTYPES, strict=True):
+        limit = -precision(dtype).underflow
+        (stable, naive, line), (stable_error, naive_error, _) = value.lines, error.lines
+        assert line.get_xdata()[0] == limit
+        assert limit - 1 < max(naive.get_xdata()[np.isfinite(naive.get_ydata())]) < limit + 0.5
+        np.testing.assert_allclose(stable.get_ydata()[1:], -stable.get_xdata()[1:], atol=0.75)
+        assert stable_error.get_ydata().max() < 10 * torch.finfo(dtype).eps
+        assert 0.2 < np.nanmax(naive_error.get_ydata()) <= math.log(2) + 0.01  # the last number before 0
 
 
 def test_the_script_writes_the_page_beside_its_figure(tmp_path):

@@ -14,6 +14,12 @@ from scripts.score import CANDIDATES, MOST_WORDS, picture, score
 from tests.test_scripts import ROOT, composed, run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def checkpoints(trained):
+    """Train before a test captures what is printed."""
+    trained("lstm"), trained("transformer")
+
+
 def test_score_prints_every_word_the_sum_and_a_picture(trained, tmp_path):
     checkpoint = trained("lstm")
     plot = tmp_path / "text.png"
@@ -45,8 +51,9 @@ def test_json_is_an_object_for_each_line_and_nothing_else(trained, capsys):
 
 def test_score_reads_files_and_the_standard_input_alike(trained, tmp_path, monkeypatch, capsys):
     checkpoint = trained("lstm")
-    (tmp_path / "text.txt").write_text("w1 w2\n\nw3\n")
-    monkeypatch.setattr("sys.stdin", io.StringIO("w1 w2\n\nw3\n"))
+    text = "w1\u2028w2\n\nw3\n"  # a line ends with \n and nothing else, as in a corpus
+    (tmp_path / "text.txt").write_text(text)
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
     score(composed("score", f"ckpt={checkpoint}", f"file={tmp_path}/text.txt"))
     from_file = capsys.readouterr().out
     score(composed("score", f"ckpt={checkpoint}"))
