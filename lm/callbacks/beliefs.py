@@ -17,6 +17,14 @@ def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
 
 
+def last_step(trainer: Trainer) -> int:
+    """The step under which Lightning logs this validation's perplexity.
+
+    A run that goes on from here hides what was logged under the next one.
+    """
+    return max(trainer.global_step - 1, 0)
+
+
 class SampleText(Callback):
     """Logs a text of the model's own; its draws leave the training run's randomness alone.
 
@@ -38,7 +46,7 @@ class SampleText(Callback):
             assert isinstance(pl_module, TrainingModule)
             model = LanguageModel(pl_module.model, pl_module.vocabulary)
             [text] = model.generate(words=self.words, temperature=self.temperature, seed=0)
-            logger.experiment.add_text("samples/text", text, trainer.global_step)
+            logger.experiment.add_text("samples/text", text, last_step(trainer))
 
 
 class LogProbPicture(Callback):
@@ -65,7 +73,7 @@ class LogProbPicture(Callback):
                 log_probs, _ = pl_module.model(inputs)
             words = [pl_module.vocabulary.decode(column) for column in targets.T.clamp(min=0)]
             figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), words)
-            logger.experiment.add_figure("samples/log_prob", figure, trainer.global_step)
+            logger.experiment.add_figure("samples/log_prob", figure, last_step(trainer))
 
 
 class TextPicture(Callback):
@@ -90,8 +98,8 @@ class TextPicture(Callback):
             model = LanguageModel(pl_module.model, pl_module.vocabulary)
             words = pl_module.vocabulary.decode(trainer.datamodule.corpus.valid[: self.words])  # type: ignore[attr-defined]
             figure = shaded_text([model.score(" ".join(words), self.top, eos=False)])
-            logger.experiment.add_figure("samples/surprise", figure, trainer.global_step)
+            logger.experiment.add_figure("samples/surprise", figure, last_step(trainer))
             if has_attention(pl_module.model):
                 most = pl_module.model.core.context or len(words) + 1
                 read, weights = model.attention(" ".join(words[: most - 1]))
-                logger.experiment.add_figure("samples/attention", attention_maps(weights, read), trainer.global_step)
+                logger.experiment.add_figure("samples/attention", attention_maps(weights, read), last_step(trainer))
