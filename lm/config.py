@@ -56,6 +56,8 @@ def _check_devices(node: DictConfig, name: str) -> None:
     there = torch.cuda.device_count()
     devices = node.devices
     wanted = len(devices) if OmegaConf.is_list(devices) else devices if isinstance(devices, int) and devices > 0 else 1
+    if name == "fabric" and wanted != 1:
+        raise UserError(f"{name}.devices={devices} given, but the text is read in order, by one device: use 1.")
     if node.accelerator == "gpu" and wanted > there:
         raise UserError(
             f"{name}.accelerator=gpu with {name}.devices={devices} given, but this machine has {there} CUDA GPUs: "

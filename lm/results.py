@@ -72,8 +72,9 @@ def print_results(metrics: Mapping[str, float], **facts: object) -> None:
     table = Table("split", "loss (nats)", "perplexity", "tokens scored")
     for split, name in NAMES.items():
         if f"{split}/loss" in metrics:
-            loss, ppl, tokens = (metrics[f"{split}/{key}"] for key in ("loss", "ppl", "tokens"))
-            table.add_row(name, f"{loss:.4f}", f"{ppl:,.2f}", f"{int(tokens):,}")
+            loss, ppl = metrics[f"{split}/loss"], metrics[f"{split}/ppl"]
+            tokens = metrics.get(f"{split}/tokens")  # unknown where a finished run went on and validated nothing
+            table.add_row(name, f"{loss:.4f}", f"{ppl:,.2f}", "" if tokens is None else f"{int(tokens):,}")
     Console().print(table)
     print_facts(**facts)
 

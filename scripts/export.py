@@ -36,7 +36,7 @@ def onnx(model: "LanguageModel", out: Path) -> None:
     try:
         from lm.export.onnx import export_onnx
 
-        export_onnx(model, out)
+        print(f"onnxruntime differs from torch by at most {export_onnx(model, out):.1e} nats")
     except ImportError as error:
         raise UserError(f"format=onnx needs more packages ({error.name}): pip install -e '.[onnx]'") from error
 

@@ -114,7 +114,11 @@ def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path):
         (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be above 0"),
         (["ckpt=LSTM", "evaluation.stride=5"], "a recurrent model carries its state through the whole text"),
         (["ckpt=LSTM", "out=FILE/x.json"], "Cannot write"),
-        (["ckpt=x", "fabric.accelerator=gpu", "fabric.devices=99"], "fabric.devices=99 given, but this machine has"),
+        (["ckpt=x", "fabric.devices=2"], "fabric.devices=2 given, but the text is read in order, by one device"),
+        (
+            ["ckpt=x", "fabric.accelerator=gpu", "fabric.devices=[99]"],
+            "fabric.devices=[99] given, but this machine has",
+        ),
     ],
 )
 def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message, trained, tmp_path):

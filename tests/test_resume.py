@@ -99,6 +99,16 @@ def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(undisturbed, text_fo
     assert_same_end(finished(tmp_path), finished(undisturbed(name)))
 
 
+def test_going_on_with_a_finished_run_prints_its_best(text_folder, tmp_path, capsys):
+    config = tiny_config(text_folder, tmp_path, "trainer.max_epochs=1", "test=false")
+    metrics = train(config)
+    config.ckpt = str(tmp_path / "checkpoints" / "last.ckpt")
+    capsys.readouterr()
+    again = train(config)
+    assert again["val/ppl"] == pytest.approx(metrics["val/ppl"])
+    assert f"{metrics['val/ppl']:,.2f}" in capsys.readouterr().out
+
+
 def test_curves_go_on_without_a_doubled_or_missing_step(text_folder, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -21,7 +21,7 @@ CHOSEN = [name if name in ("lstm", "transformer") else pytest.param(name, marks=
 
 
 def session(model, vocabulary, path):
-    export_onnx(LanguageModel(model, vocabulary), path)
+    assert export_onnx(LanguageModel(model, vocabulary), path) < 1e-4
     return onnxruntime.InferenceSession(path)
 
 
