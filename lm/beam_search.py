@@ -37,7 +37,7 @@ def beam_search(
 
     Args:
         model: in evaluation mode.
-        prompt: what all texts begin with, `[T]`, at least one token.
+        prompt: what all texts begin with, `[T]`; the first token is the one before the text, and no word of it.
         words: the most words of a text.
         beams: the width.
         length_penalty: 0 compares log-probabilities; 1 about those per word, which favours longer texts.
@@ -52,12 +52,12 @@ def beam_search(
     constraints = constraints or Constraints()
 
     candidates = beams * (1 + sum(len(stop.words) for stop in stops))  # as many as may end, and beams beside them
-    reader = Reader(model, 1)
-    texts, tokens = prompt[None], prompt[:, None]
+    reader = Reader.after(model, prompt[:-1], 1)
+    texts, tokens = prompt[None], prompt[-1:, None]
     scores = torch.zeros(1, dtype=torch.float64, device=prompt.device)
     ended: list[Hypothesis] = []
     for _ in range(words):
-        sums = scores[:, None] + constraints.apply(reader.read(tokens)[-1].float(), texts)
+        sums = scores[:, None] + constraints.apply(reader.read(tokens)[-1].float(), texts[:, 1:])
         scores, places = sums.flatten().topk(min(candidates, int(sums.isfinite().sum())))
         sources, tokens = places // sums.size(1), places % sums.size(1)
         texts = torch.cat([texts[sources], tokens[:, None]], dim=1)

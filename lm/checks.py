@@ -1,6 +1,6 @@
 """Range checks for values that a user sets; each failure is one line that names the value and its range."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from lm.errors import UserError
 
@@ -47,3 +47,15 @@ def one_of(allowed: Collection[str], **values: str) -> None:
     for name, value in values.items():
         if value not in allowed:
             raise UserError(f"{name}={value} given, but it must be one of {', '.join(allowed)}.")
+
+
+def candidates_for(names: Collection[str], candidates: Mapping[str, Sequence[float]]) -> None:
+    """Check that the values to choose from are those of `names`, and that there are some.
+
+    Raises:
+        UserError: if not.
+    """
+    for name, values in candidates.items():
+        one_of(names, candidates=name)
+        if not values:
+            raise UserError(f"candidates.{name}={list(values)} given, but there must be one or more to choose from.")

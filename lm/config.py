@@ -38,6 +38,7 @@ def check(config: DictConfig) -> None:
         _check_processes(config.trainer)
     if "model" in config:
         at_least(0, seed=config.seed)
+        _check_pretrained(config)
         _check_optimizer(config)
         with torch.device("meta"):
             instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
@@ -78,6 +79,13 @@ def _check_processes(trainer: DictConfig) -> None:
             "trainer=gpu with trainer.devices=1, hydra/launcher=submitit_slurm with hydra.launcher.tasks_per_node, "
             "or train one config at a time without -m."
         )
+
+
+def _check_pretrained(config: DictConfig) -> None:
+    """Look for the word vectors that a new run begins with."""
+    path = config.model.embedding.get("pretrained")
+    if path and config.ckpt is None and not Path(path).expanduser().is_file():
+        raise UserError(f"model.embedding.pretrained={path} given, but there is no such file.")
 
 
 def _check_optimizer(config: DictConfig) -> None:

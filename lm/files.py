@@ -1,11 +1,14 @@
 """Files that are either whole or not there."""
 
+import json
+import math
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from lm.errors import UserError
 
@@ -44,6 +47,12 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def beside(path: str | Path, ending: str) -> Path:
+    """The place for a result beside a checkpoint: `best.ckpt` and `.json` give `best.json`; a folder keeps its name."""
+    path = Path(path).expanduser().absolute()
+    return path.with_name((path.name if path.is_dir() else path.stem) + ending)
+
+
 def check_writable(path: str | Path) -> None:
     """Find out before long work whether a file could be written.
 
@@ -51,6 +60,8 @@ def check_writable(path: str | Path) -> None:
         UserError: if not.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"Cannot write {path}: it is a folder.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path.parent):
@@ -84,3 +95,16 @@ def read_text(path: str | Path, key: str) -> str:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read {key}={path}: {getattr(error, 'strerror', 'it is not UTF-8')}.") from error
+
+
+def json_text(values: Any, **options: Any) -> str:
+    """JSON, with null for the numbers that it cannot write."""
+    return json.dumps(_finite(values), allow_nan=False, ensure_ascii=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -30,7 +30,7 @@ def generate_ids(
 
     Args:
         model: in evaluation mode.
-        prompt: what all samples begin with, `[T]`, at least one token.
+        prompt: what all samples begin with, `[T]`; the first token is the one before the text, and no word of it.
         words: how many to generate.
         sampling: how to draw them; None draws from the model's own distribution.
         constraints: what may not be drawn; None allows all.
@@ -45,7 +45,7 @@ def generate_ids(
     at_least(1, num_samples=num_samples)
     generators = [torch.Generator() for _ in range(num_samples)]
     for i, generator in enumerate(generators):
-        generator.manual_seed(seed + i) if seed is not None else generator.seed()
+        generator.manual_seed((seed + i) % 2**64) if seed is not None else generator.seed()
     return _generate(model, prompt, words, sampling or Sampling(), constraints or Constraints(), stops, generators)
 
 
@@ -58,12 +58,12 @@ def _generate(
     stops: Sequence[Stop],
     generators: Sequence[torch.Generator],
 ) -> Iterator[Tensor]:
-    reader = Reader(model, len(generators))
-    history = tokens = prompt.expand(len(generators), -1)
+    reader = Reader.after(model, prompt[:-1], len(generators))
+    history, tokens = prompt.expand(len(generators), -1), prompt[-1:].expand(len(generators), 1)
     looks_back = constraints.look_back or bool(stops)
     ended = torch.zeros(len(generators), dtype=torch.bool, device=prompt.device)
     for _ in range(words):
-        scores = constraints.apply(reader.read(tokens.T)[-1], history)
+        scores = constraints.apply(reader.read(tokens.T)[-1], history[:, 1:])
         uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
         drawn = sampling.draw(scores, uniform.to(scores.device))
         yield drawn.where(~ended, ENDED)

@@ -125,6 +125,8 @@ class LanguageModel:
             UserError: if a value is out of range.
         """
         how = Writing(**options)
+        if how.beams > 1:
+            raise UserError(f"beams={how.beams} given, but texts of a beam do not come word by word: use generate.")
         for ids in generate_ids(
             self.model,
             self._prompt(prompt),

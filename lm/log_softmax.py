@@ -27,7 +27,7 @@ def precision(dtype: torch.dtype) -> Precision:
     """The limits of exp in nats: x above `overflow` gives infinity, x below `underflow` gives zero."""
     info = torch.finfo(dtype)
     smallest = info.smallest_normal * info.eps  # subnormal
-    # half of the smallest number is rounded up to it, less is rounded to zero
+    # more than half of the smallest number is rounded up to it, the rest to zero
     return Precision(str(dtype).removeprefix("torch."), math.log(info.max), math.log(smallest / 2))
 
 

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from lm.models import State, TokenModel, map_state
 
+PART = 128  # positions of a prompt at a time: the log-probabilities [PART, 1, V] are in memory at once
+
 
 class Reader:
     """Feeds tokens to a model and keeps the state that it needs to go on.
@@ -23,6 +25,15 @@ class Reader:
         self.state: State = model.core.initial_state(batch_size)
         self.recent = torch.empty(0, batch_size, dtype=torch.long)  # the tokens behind the state
 
+    @classmethod
+    def after(cls, model: TokenModel, prompt: Tensor, batch_size: int) -> "Reader":
+        """A reader of B texts that all begin with `prompt`, `[T]`, which is read once for all and part by part."""
+        reader = cls(model, 1)
+        for start in range(0, len(prompt), PART):
+            reader.read(prompt[start : start + PART, None])
+        reader.select(prompt.new_zeros(batch_size))
+        return reader
+
     @torch.inference_mode()
     def read(self, tokens: Tensor) -> Tensor:
         """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`."""
@@ -40,6 +51,7 @@ class Reader:
             parts.append(log_probs)
         return torch.cat(parts)
 
+    @torch.inference_mode()
     def select(self, columns: Tensor) -> None:
         """Go on with these of the texts, `[B']`; one may be taken several times."""
         dim = self.model.core.batch_dim

@@ -1,6 +1,5 @@
 """What a run leaves for people and for programs: a table on the terminal, a JSON file."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lm.callbacks.beliefs import tensorboard
-from lm.files import write_text
+from lm.files import json_text, write_text
 
 COMPARED = ("model", "optimizer", "scheduler", "data", "seed", "trainer")
 NAMES = {"val": "validation", "test": "test"}
@@ -92,4 +91,4 @@ def write_json(values: Mapping[str, object], path: str | Path) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
-    write_text(json.dumps(values, indent=2) + "\n", path)
+    write_text(json_text(values, indent=2) + "\n", path)

@@ -47,8 +47,8 @@ def _lines(path: str | Path, size: int) -> Iterator[tuple[str, list[str], str]]:
             for number, line in enumerate(lines, 1):
                 place = f"line {number} of model.embedding.pretrained={path}"
                 word, *values = line.rstrip().split(" ")
-                if number == 1 and len(values) == 1 and size > 1:
-                    continue  # word2vec's
+                if not line.strip() or (number == 1 and len(values) == 1 and size > 1):
+                    continue  # the latter is word2vec's
                 if len(values) > size and number > 2:
                     continue  # the word has a space in it, as a few of GloVe's have
                 if len(values) != size:

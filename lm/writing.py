@@ -57,6 +57,8 @@ class Writing:
         assert self.sampling and self.constraints(None)  # which check their own values
         if self.beams > 1:
             self._check_beams()
+        elif self.length_penalty:
+            raise UserError(f"length_penalty={self.length_penalty} given, but it is for beams: set them, too.")
 
     @property
     def sampling(self) -> Sampling:
@@ -84,8 +86,8 @@ class Writing:
         for name in FOR_SAMPLES:
             if getattr(self, name) != defaults[name]:
                 raise UserError(
-                    f"{name}={getattr(self, name)} with beams={self.beams} given, but a beam search draws nothing: "
-                    "leave one of them out."
+                    f"{name}={getattr(self, name)} with beams={self.beams} given, but a beam search compares the "
+                    "model's own log-probabilities: leave one of them out."
                 )
         if self.num_samples > self.beams:
             raise UserError(f"num_samples={self.num_samples} given, but it must be at most beams={self.beams}.")

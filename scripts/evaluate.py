@@ -21,12 +21,13 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.errors import UserError
     from lm.evaluation import Evaluator
     from lm.evaluation.report import print_report, summary, write_plots
-    from lm.files import check_writable
+    from lm.files import beside, check_writable
     from lm.results import print_facts, write_json
 
     prepare_process()
     one_of(("valid", "test"), split=config.split)
     check(config)
+    one_of(("32-true", "bf16-mixed", "16-mixed"), **{"fabric.precision": config.fabric.precision})
     evaluation = instantiate(config.evaluation)
     fabric = instantiate(config.fabric)
     language_model = LanguageModel.load(config.ckpt)
@@ -35,8 +36,10 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     data = instantiate(data_config, vocabulary=language_model.vocabulary)
     evaluator = Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric)
 
-    out = Path(config.out or Path(config.ckpt).with_suffix(f".{config.split}.json")).expanduser()
+    out = Path(config.out).expanduser() if config.out else beside(config.ckpt, f".{config.split}.json")
+    plots = out.with_suffix(".tensorboard")
     check_writable(out)
+    check_writable(plots / "events")
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
     summaries = [summary(result) for result in evaluator.results(config.split)]
@@ -45,13 +48,12 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
         raise UserError("Stopped by Ctrl-C before a word was scored.")
     if evaluator.stopped:
         print("Stopped by Ctrl-C: this is not the whole.")
-    plots = out.with_suffix(".tensorboard")
     facts = {"ckpt": str(config.ckpt), "text": str(data.root), "precision": config.fabric.precision}
     facts |= asdict(evaluator.layout)
     write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
-    write_plots(summaries, plots)
     print_report(summaries)
     print_facts(**facts, results=out, tensorboard=plots)
+    write_plots(summaries, plots)
     return summaries
 
 

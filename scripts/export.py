@@ -19,9 +19,10 @@ def export(config: DictConfig) -> Path:
     """Write what `config` asks for and return where it lies."""
     from lm import LanguageModel
     from lm.checks import one_of
+    from lm.files import beside
 
     one_of(ENDINGS, format=config.format)
-    out = Path(config.out or Path(config.ckpt).with_suffix(ENDINGS[config.format])).expanduser()
+    out = Path(config.out).expanduser() if config.out else beside(config.ckpt, ENDINGS[config.format])
     model = LanguageModel.load(config.ckpt)
     try:
         {"onnx": onnx, "folder": folder, "vectors": vectors}[config.format](model, out)

@@ -1,10 +1,8 @@
 """Show how likely a trained model finds a text, word by word."""
 
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
@@ -47,11 +45,13 @@ def score(config: DictConfig) -> list["Score"]:
     print_score = print_json if config.format == "json" else print_table
 
     scores = []
-    with suppress(KeyboardInterrupt):  # the end of a text that has none, such as `tail -f` gives
+    try:
         for line in lines:
             warn_of_unknown_words(model.unknown(line))
             scores.append(model.score(line, config.top, config.eos))
             print_score(scores[-1])
+    except KeyboardInterrupt:  # the end of a text that has none, such as `tail -f` gives
+        print("Stopped by Ctrl-C: this is the text so far.", file=sys.stderr)
     print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
     if figure:
         print(f"picture: {save_figure(figure, config.plot)}", file=sys.stderr)
@@ -108,8 +108,10 @@ def print_table(scored: "Score") -> None:
 
 def print_json(scored: "Score") -> None:
     """Print a line's score as one JSON object."""
+    from lm.files import json_text
+
     values = asdict(scored) | {"log_prob": scored.log_prob, "perplexity": scored.perplexity}
-    print(json.dumps(values, ensure_ascii=False), flush=True)
+    print(json_text(values), flush=True)
 
 
 def print_total(scores: Sequence["Score"], file: TextIO) -> None:

@@ -46,7 +46,8 @@ def train(config: DictConfig) -> dict[str, float]:
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     if resumed is None and (path := config.model.embedding.get("pretrained")):
         found = load_vectors(path, vocabulary, model.embedding.weight)
-        print(f"{found:,} of {len(vocabulary):,} words begin with vectors of {path}")
+        if trainer.is_global_zero:
+            print(f"{found:,} of {len(vocabulary):,} words begin with vectors of {path}")
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)

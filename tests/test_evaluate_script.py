@@ -114,6 +114,8 @@ def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path):
         (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be above 0"),
         (["ckpt=LSTM", "evaluation.stride=5"], "a recurrent model carries its state through the whole text"),
         (["ckpt=LSTM", "out=FILE/x.json"], "Cannot write"),
+        (["ckpt=LSTM", "out=FOLDER"], "it is a folder"),
+        (["ckpt=x", "fabric.precision=64-true"], "fabric.precision=64-true given, but it must be one of 32-true"),
         (["ckpt=x", "fabric.devices=2"], "fabric.devices=2 given, but the text is read in order, by one device"),
         (
             ["ckpt=x", "fabric.accelerator=gpu", "fabric.devices=[99]"],
@@ -123,7 +125,7 @@ def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path):
 )
 def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message, trained, tmp_path):
     (tmp_path / "file").touch()
-    names = {"LSTM": str(trained("lstm")), "FILE": str(tmp_path / "file")}
+    names = {"LSTM": str(trained("lstm")), "FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
     for name, value in names.items():
         arguments = [argument.replace(name, value) for argument in arguments]
     with pytest.raises(CompactHydraException) as caught:

@@ -55,3 +55,12 @@ def test_a_long_text_at_once_stays_within_the_context():
     reader = Reader(model, 1)
     assert reader.read(torch.randint(V, (50, 1))).shape == (50, 1, V)
     assert reader.state[0][0].size(2) <= 6
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 300])
+def test_texts_that_begin_alike_go_on_from_one_reading(core_name, length):
+    model = make_model(core_name, context=12)
+    prompt, tokens = torch.randint(V, (length,)), torch.randint(V, (4, 3))
+    together, each = Reader.after(model, prompt, 3), Reader(model, 3)
+    whole = each.read(torch.cat([prompt[:, None].expand(-1, 3), tokens]))
+    torch.testing.assert_close(together.read(tokens), whole[length:], rtol=1e-5, atol=1e-6)

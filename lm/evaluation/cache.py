@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lm.checks import at_least, probability
+from lm.checks import at_least, candidates_for, probability
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class NeuralCache:
 
     def __post_init__(self) -> None:
         at_least(1, window=self.window)
+        candidates_for(("theta", "share"), self.candidates)
         for theta in (self.theta, *self.candidates.get("theta", ())):
             at_least(0, theta=theta)
         for share in (self.share, *self.candidates.get("share", ())):
@@ -66,8 +67,11 @@ class History:
         age = torch.arange(past, past + steps, device=hidden.device)[:, None] - torch.arange(
             past + steps, device=hidden.device
         )
-        likeness.masked_fill_(((age < 1) | (age > self.window))[:, None], -torch.inf)
+        hidden_from_view = ((age < 1) | (age > self.window))[:, None]
         same = targets[..., None] == self.words.T
-        found = torch.stack([(theta * likeness).softmax(-1).mul_(same).sum(-1) for theta in thetas])
+        found = []
+        for theta in thetas:
+            scores = (theta * likeness).masked_fill_(hidden_from_view, -torch.inf)
+            found.append(scores.softmax(-1).mul_(same).sum(-1))
         self.hidden, self.words = self.hidden[-self.window :], self.words[-self.window :]
-        return found
+        return torch.stack(found)

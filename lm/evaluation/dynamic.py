@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lm.checks import above_zero, at_least
+from lm.checks import above_zero, at_least, candidates_for, probability
 from lm.data.windows import Window
 from lm.models import TokenModel
 
@@ -55,10 +55,11 @@ class DynamicEvaluation:
     candidates: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        candidates_for(("lr", "decay"), self.candidates)
         for lr in (self.lr, *self.candidates.get("lr", ())):
             above_zero(lr=lr)
         for decay in (self.decay, *self.candidates.get("decay", ())):
-            at_least(0, decay=decay)
+            probability(decay=decay)
 
     @contextmanager
     def adapting(self, model: TokenModel, rms: Sequence[Tensor] | None) -> Iterator["Adaptation"]:
@@ -107,6 +108,11 @@ class Adaptation:
                 parameter.lerp_(trained, pull).addcdiv_(gradient, scale, value=-self.lr)
 
 
+def differentiable(wanted: bool = True) -> AbstractContextManager:
+    """Without cuDNN, whose recurrent layers have no backward pass in evaluation mode (pytorch#5878)."""
+    return torch.backends.cudnn.flags(enabled=False) if wanted else nullcontext()
+
+
 def root_mean_squares(
     model: TokenModel,
     windows: Iterable[Window],
@@ -117,7 +123,7 @@ def root_mean_squares(
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     device, state, count = squares[0].device, None, 0
     for inputs, targets in windows:
-        with autocast():
+        with differentiable(), autocast():
             nll, state = model.nll(inputs.to(device), targets.to(device), state)
         state = model.core.carry(state)
         for square, gradient in zip(squares, torch.autograd.grad(nll.mean(), parameters), strict=True):

@@ -59,7 +59,7 @@ class Evaluation:
     def variants(self) -> dict[str, list[Variant]]:
         """For each combination of aids that leave the weights alone, the values to choose from, or the only ones."""
         kinds = {PLAIN: [Variant()]}
-        temperatures = self.temperatures if self.tune else [self.temperature]
+        temperatures = self.temperatures if self.tune and self.temperatures else [self.temperature]
         if list(temperatures) != [1]:
             kinds["temperature"] = [Variant(temperature) for temperature in temperatures]
         if self.cache:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lm.evaluation.cache import History
-from lm.evaluation.dynamic import Adaptation
+from lm.evaluation.dynamic import Adaptation, differentiable
 from lm.evaluation.layout import ScoredWindow
 from lm.models import TokenModel
 from lm.ops import IGNORED
@@ -22,7 +22,7 @@ class Measurement:
 
     Attributes:
         targets: the words.
-        positions: for each the number of words before it in its window.
+        positions: for each the number of words before it in its window, with the one that the text begins after.
         log_probs: by temperature, the model's log-probability in nats of each.
         cached: by θ, the cache's probability of each; NaN where nothing came before.
         seconds: that the pass took.
@@ -82,14 +82,14 @@ def measure(
         for inputs, targets in windows:
             inputs, targets = inputs.to(device).long(), targets.to(device).long()
             overlap = len(inputs) - len(targets)
-            with torch.set_grad_enabled(adaptation is not None), autocast():
+            with torch.set_grad_enabled(adaptation is not None), differentiable(adaptation is not None), autocast():
                 hidden, state = model.read(inputs, state)
                 hidden = hidden[overlap:]
                 nll = model.head.nll(hidden, targets)
             with torch.no_grad(), autocast():
                 log_probs = tempered(model, hidden, targets, nll, temperatures)
                 cached = history.predict(hidden, targets, thetas) if thetas else nll.new_empty(0, *nll.shape)
-            positions = torch.arange(overlap, len(inputs))[:, None].expand(targets.shape)
+            positions = torch.arange(overlap + 1, len(inputs) + 1)[:, None].expand(targets.shape)
             found.append(Found(targets.cpu(), positions, log_probs.cpu(), cached.cpu()))
             state = model.core.carry(state)
             if adaptation:

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lm.evaluation.evaluator import Result
 
 RANKS = (1, 11, 101, 1_001, 10_001)  # where a band of words begins; the most frequent word is the first
-POSITIONS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)  # words before a word in its window
+POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # words before a word in its window
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def summary(result: Result) -> dict[str, Any]:
         "name": result.name,
         "values": result.values,
         "loss": result.loss,
-        "ppl": perplexity(result.nats),
+        "ppl": math.exp(result.loss) if result.loss < 700 else math.inf,
         "tokens": len(result.nats),
         "complete": measurement.complete,
         "seconds": measurement.seconds,

@@ -50,7 +50,7 @@ def read_folder(path: str | Path) -> checkpoint.Checkpoint:
     """
     path = Path(path).expanduser()
     try:
-        config, tokenizer = (json.loads((path / name).read_text()) for name in ("config.json", "tokenizer.json"))
+        config, tokenizer = (json.loads((path / name).read_text("utf-8")) for name in ("config.json", "tokenizer.json"))
         numbers = tokenizer["model"]["vocab"]
         assert list(numbers.values()) == list(range(len(numbers)))
         return checkpoint.checked(load_file(path / "model.safetensors"), 0, config["run"], list(numbers))

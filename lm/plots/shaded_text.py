@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import BoxStyle, FancyBboxPatch
 
+from lm.data import UNK
 from lm.language_model import Score
 from lm.plots.labels import label
 
@@ -78,8 +79,8 @@ def _cells(score: Score) -> Iterator[Cell]:
     for word, known, log_prob, likeliest in zip(
         score.words, score.known, score.log_probs, score.likeliest, strict=True
     ):
-        text = label(word, 24)
-        candidates = [(f"{label(name, 12)} {_percent(value)}", name == word) for name, value in likeliest]
+        text, came = label(word, 24), word if known else UNK
+        candidates = [(f"{label(name, 12)} {_percent(value)}", name == came) for name, value in likeliest]
         widths = [_width(text, WORD), *(_width(candidate, CAME) for candidate, _ in candidates)]
         yield Cell(text, known, -log_prob, candidates, max(widths) + 2 * PADDING)
 

@@ -44,13 +44,14 @@ def test_each_words_probability_is_that_of_the_slow_version_which_sums_to_one(co
     torch.testing.assert_close(Variant(TEMPERATURE, THETA, SHARE).nats(found), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_probabilities_of_all_words_sum_to_one():
+@pytest.mark.parametrize("theta", [0.0, 0.5])
+def test_probabilities_of_all_words_sum_to_one(theta):
     hidden, words = torch.randn(9, 2, 5), torch.randint(4, (9, 2))
     total = 0
     for word in range(4):
         history = History(window=3)
-        history.predict(hidden[:8], words[:8], [0.5])
-        total += history.predict(hidden[8:], torch.full((1, 2), word), [0.5])
+        history.predict(hidden[:8], words[:8], [theta])
+        total += history.predict(hidden[8:], torch.full((1, 2), word), [theta])
     torch.testing.assert_close(total, torch.ones(1, 1, 2))
 
 
@@ -63,7 +64,17 @@ def test_what_is_predicted_does_not_depend_on_how_the_text_was_cut():
     assert whole[:, 0].isnan().all() and not whole[:, 1:].isnan().any()
 
 
-@pytest.mark.parametrize("values", [{"window": 0}, {"theta": -1.0}, {"share": 1.0}, {"candidates": {"share": [2.0]}}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"window": 0},
+        {"theta": -1.0},
+        {"share": 1.0},
+        {"candidates": {"share": [2.0]}},
+        {"candidates": {"thetas": [1.0]}},
+        {"candidates": {"theta": []}},
+    ],
+)
 def test_values_out_of_range_are_refused(values):
-    with pytest.raises(UserError, match="given, but it must be"):
+    with pytest.raises(UserError, match=r"given, but (it|there) must be"):
         NeuralCache(**({"window": 5, "theta": 0.1, "share": 0.1} | values))

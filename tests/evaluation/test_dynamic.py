@@ -89,7 +89,7 @@ def test_statistics_are_those_of_autograd_window_by_window():
         torch.testing.assert_close(found, square.sqrt(), rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("values", [{"lr": 0.0}, {"decay": -0.1}, {"candidates": {"lr": [-1.0]}}])
+@pytest.mark.parametrize("values", [{"lr": 0.0}, {"decay": -0.1}, {"decay": 1.0}, {"candidates": {"lr": [-1.0]}}])
 def test_values_out_of_range_are_refused(values):
     with pytest.raises(UserError, match="given, but it must be"):
         DynamicEvaluation(**({"lr": 0.1, "decay": 0.1} | values))
