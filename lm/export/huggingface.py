@@ -10,7 +10,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm.checkpoint import refuse_foreign_targets
 from lm.export.folder import MODEL_TYPE
-from lm.models import State, TokenModel, map_state
+from lm.models import TokenModel
+from lm.reader import Reader
 
 
 class LMConfig(PretrainedConfig):
@@ -19,29 +20,14 @@ class LMConfig(PretrainedConfig):
     model_type = MODEL_TYPE
 
 
-class StateCache:
-    """The state of any core, in the place of keys and values; its tensors' columns are the texts of a batch.
-
-    Args:
-        state: of the core.
-        length: the words that it has read.
-        batch_dim: see `lm.models.Core`.
-    """
+class ReaderCache(Reader):
+    """What has been read, in the place of keys and values, within every core's context."""
 
     is_compileable = False
 
-    def __init__(self, state: State, length: int, batch_dim: int) -> None:
-        self.state = state
-        self.length = length
-        self.batch_dim = batch_dim
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """The words read."""
-        return self.length
-
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Go on with these of the texts, as beam search asks for."""
-        self.state = map_state(lambda part: part.index_select(self.batch_dim, beam_idx), self.state)
+        self.select(beam_idx)
 
 
 class LMForCausalLM(PreTrainedModel, GenerationMixin):
@@ -59,26 +45,33 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
     def forward(
         self,
         input_ids: Tensor,
-        past_key_values: StateCache | None = None,
+        past_key_values: ReaderCache | None = None,
         labels: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        use_cache: bool = True,
         **_: Any,
     ) -> CausalLMOutputWithPast:
         """Read `[B, T]`: logits `[B, T, V]` are log-probabilities; the loss is the mean of labels 1 … T - 1 in nats.
+
+        In training mode a text is one window, with gradients; else it may be of any length, as for `lm.reader.Reader`.
 
         Raises:
             ValueError: if the attention mask hides a word: texts of a batch must be of one length.
         """
         if attention_mask is not None and not attention_mask.all():
             raise ValueError("Padded texts are not supported: give texts of one length, or one at a time.")
-        state, length = (past_key_values.state, past_key_values.length) if past_key_values else (None, 0)
-        log_probs, state = self.model(input_ids.T, state)
+        cache = past_key_values
+        if self.training:
+            log_probs, _state = self.model(input_ids.T)
+        else:
+            cache = cache or ReaderCache(self.model, len(input_ids))
+            log_probs = cache.read(input_ids.T).clone()  # which may leave inference mode
         logits = log_probs.transpose(0, 1)
         loss = None
         if labels is not None:
             loss = torch.nn.functional.nll_loss(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        cache = StateCache(state, length + input_ids.size(1), self.model.core.batch_dim)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache)  # type: ignore[arg-type]  # it only hands it on
+        kept = cache if use_cache else None
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=kept)  # type: ignore[arg-type]
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Leave the weights as our own modules begin with; a trained model's are read from its file."""

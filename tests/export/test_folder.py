@@ -51,11 +51,13 @@ def test_hugging_face_gives_the_same_numbers_log_probabilities_and_loss(folder, 
 def test_hugging_faces_generate_takes_our_likeliest_words_with_and_without_its_state(folder, checkpoint):
     theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(["w1 w2", "w5 w6"], return_tensors="pt")
-    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
+    options = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
+    options |= {"output_scores": True, "return_dict_in_generate": True}
     fast, slow = (theirs.generate(**inputs, **options, use_cache=use_cache) for use_cache in (True, False))
-    assert torch.equal(fast, slow)
-    for prompt, row in zip(("w1 w2", "w5 w6"), fast[:, 3:], strict=True):
-        [ours] = checkpoint.generate(prompt, words=5, top_k=1)
+    assert torch.equal(fast.sequences, slow.sequences)
+    torch.testing.assert_close(torch.stack(fast.scores), torch.stack(slow.scores), rtol=1e-4, atol=1e-5)
+    for prompt, row in zip(("w1 w2", "w5 w6"), fast.sequences[:, 3:], strict=True):
+        [ours] = checkpoint.generate(prompt, words=20, top_k=1)
         assert tokenizer.decode(row) == " ".join(words_of(ours)[2:])
 
 
@@ -74,6 +76,13 @@ def test_hugging_faces_scores_and_beams_are_ours(folder, checkpoint):
     log_probs, _ = checkpoint.model(beams[:, :-1].T)
     found = log_probs[2:, 0].gather(1, beams[0, 3:, None]).sum().item()
     assert found == pytest.approx(best, abs=1e-4)
+
+
+def test_a_hugging_face_model_can_be_trained_further(folder):
+    theirs = AutoModelForCausalLM.from_pretrained(folder).train()
+    ids = torch.randint(20, (2, 8))
+    theirs(ids, labels=ids).loss.backward()
+    assert all(parameter.grad is not None for parameter in theirs.parameters())
 
 
 def test_padded_texts_are_refused(folder):
