@@ -83,7 +83,7 @@ def _check_processes(trainer: DictConfig) -> None:
 
 def _check_pretrained(config: DictConfig) -> None:
     """Look for the word vectors that a new run begins with."""
-    path = config.model.embedding.get("pretrained")
+    path = OmegaConf.select(config, "model.embedding.pretrained")
     if path and config.ckpt is None and not Path(path).expanduser().is_file():
         raise UserError(f"model.embedding.pretrained={path} given, but there is no such file.")
 

@@ -79,7 +79,11 @@ def undisturbed(text_folder, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", RUNS)
+# two of them in the default run; each trains three times
+SOME = [name if i < 2 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(RUNS)]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_weights_are_bitwise_those_of_a_run_that_was_never_stopped(name, undisturbed, text_folder, tmp_path):
     expected = finished(undisturbed(name))
     windows_per_epoch = expected["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"]

@@ -96,7 +96,7 @@ def test_ctrl_c_before_the_first_line_is_no_mistake(trained, monkeypatch, capsys
 
     monkeypatch.setattr("sys.stdin", typed())
     assert score(composed("score", f"ckpt={trained('lstm')}")) == []
-    assert not capsys.readouterr().err
+    assert "Stopped by Ctrl-C" in capsys.readouterr().err
 
 
 def test_a_text_of_unknown_words_is_scored_and_said_to_mean_nothing(trained, capsys):

@@ -215,6 +215,7 @@ def test_multirun_leaves_a_table_of_all_jobs(text_folder, tmp_path):
     assert "sweep.csv" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_a_row_that_says_so(text_folder, tmp_path):
     arguments = small(text_folder, "trainer.max_epochs=1", "test=false", "model.core.dropout=2,0.1")
     done = run("train", "-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path)
@@ -243,7 +244,7 @@ def test_launchers_run_jobs_side_by_side_and_tell_of_those_that_diverge(text_fol
     assert rows[1]["status"].startswith("failed: The loss is")
 
 
-@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("presses", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_stops_and_tests_and_a_second_one_quits(text_folder, tmp_path, presses):
     arguments = small(text_folder, "trainer.max_epochs=100000", "hydra.run.dir=run")
     command = [sys.executable, ROOT / "scripts" / "train.py", *arguments]
@@ -301,10 +302,13 @@ def test_a_trained_model_is_used_without_importing_lightning(script, trained):
     [
         ("train", ["model=elman"], "Available options in 'model'"),
         ("train", ["data.bppt=3"], "Key 'bppt' is not in struct"),
-        ("train", ["model=transformer", "model.core.num_heads=7"], "num_heads=7 given, but it must divide"),
-        ("train", ["-m", "trainer.devices=2", "model=lstm,gru"], "devices=2 given in a multirun"),
+        pytest.param(
+            "train",
+            ["-m", "trainer.devices=2", "model=lstm,gru"],
+            "devices=2 given in a multirun",
+            marks=pytest.mark.slow,
+        ),
         ("generate", ["ckpt=x", "temperature=0"], "temperature=0 given, but it must be above 0"),
-        ("score", ["ckpt=nowhere.ckpt", "text=a"], "No checkpoint at ckpt=nowhere.ckpt"),
     ],
 )
 def test_a_users_mistake_is_a_message_without_traceback(script, arguments, message, tmp_path):
@@ -320,6 +324,8 @@ def test_a_users_mistake_is_a_message_without_traceback(script, arguments, messa
     ("function", "arguments", "message"),
     [
         (train, ["data=text"], "data.root"),
+        (train, ["model=transformer", "model.core.num_heads=7"], "num_heads=7 given, but it must divide"),
+        (train, ["model.embedding.pretrained=nowhere"], "model.embedding.pretrained=nowhere given, but there is no"),
         (train, ["data=text", "data.root=nowhere"], "No text in data.root="),
         (train, ["data=text", "data.root=TEXT", "data.batch_size=9999"], "data.batch_size=9999 given, but"),
     ],
