@@ -28,7 +28,9 @@ def test_log_prob_is_the_chain_rule_over_prefixes(model):
     assert model.log_prob("w3 w1 w4") == pytest.approx(expected, abs=1e-4)
 
 
-def test_probabilities_of_all_texts_of_two_words_sum_to_one(model):
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_probabilities_of_all_texts_of_two_words_sum_to_one(name, vocabulary):
+    model = LanguageModel(make_model(name), vocabulary)
     total = sum(
         math.exp(model.log_prob(f"{a} {b}", eos=False)) for a, b in itertools.product(model.vocabulary.words, repeat=2)
     )
