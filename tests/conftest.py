@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
+from lm.cli import one_line_errors
 from lm.data import EOS, UNK, Vocabulary
 from lm.models import RecurrentCore, SoftmaxHead, TokenEmbedding, TokenModel, TransformerCore
 
@@ -26,7 +29,8 @@ TRANSFORMERS = {
 }
 CORES = (*RECURRENT, *TRANSFORMERS)
 ADAM = ("optimizer=adamw", "optimizer.lr=0.03")  # learns the small corpus in two epochs
-CONF = Path(__file__).parents[1] / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 
 
 def make_core(name: str, hidden_size: int = 12, dropout: float = 0.0, context: int = 16) -> Callable:
@@ -106,6 +110,40 @@ def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, pictures: boo
     )
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [*small, *overrides])
+
+
+def run(script: str, *arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+
+
+def small(text_folder: Path, *overrides: str) -> list[str]:
+    return [
+        "data=text",
+        f"data.root={text_folder}",
+        f"data.cache_dir={text_folder}/cache",
+        "data.batch_size=4",
+        "data.bptt=8",
+        "model.embedding.embedding_size=16",
+        "model.core.hidden_size=16",
+        "trainer.log_every_n_steps=10",
+        *(f"~callbacks.{name}" for name in PICTURES),
+        *overrides,
+    ]
+
+
+def composed(script: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(script, list(overrides))
+
+
+def mistake(function: Callable[[DictConfig], object], *overrides: str) -> str:
+    """The one line that a script's function ends in, for a user's mistake."""
+    config = composed(function.__name__, *overrides)
+    with pytest.raises(CompactHydraException) as caught:
+        one_line_errors(function)(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,7 @@ from lm.callbacks.companions import Companion, Companions
 from lm.errors import UserError
 from lm.resume import continue_run
 from scripts.train import train
-from tests.conftest import ADAM, tiny_config, wait_for
-from tests.test_scripts import small
+from tests.conftest import ADAM, small, tiny_config, wait_for
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 LAUNCHERS = ("SLURM", "TORCHELASTIC", "WORLD_SIZE", "RANK", "LOCAL_RANK")

@@ -8,7 +8,7 @@ import torch
 
 from lm.log_softmax import DTYPES, figure, log_probability, losses_and_gradients, page, precision
 from scripts.log_softmax import log_softmax
-from tests.test_scripts import composed
+from tests.conftest import composed
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from tests.conftest import tiny_config
-from tests.test_scripts import run, small
+from tests.conftest import run, small, tiny_config
 
 pytestmark = pytest.mark.slow
 

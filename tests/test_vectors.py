@@ -9,8 +9,7 @@ from lm.errors import UserError
 from lm.vectors import load_vectors, vectors_text
 from scripts.export import export
 from scripts.train import train
-from tests.conftest import tiny_config
-from tests.test_scripts import composed
+from tests.conftest import composed, tiny_config
 
 VOCABULARY = Vocabulary(["<unk>", "<eos>", "the", "cat"])
 

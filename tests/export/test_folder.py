@@ -12,8 +12,7 @@ from lm.data import EOS
 from lm.errors import UserError
 from lm.export.folder import export_folder
 from lm.language_model import words_of
-from tests.conftest import V, make_core, make_model
-from tests.test_scripts import composed
+from tests.conftest import V, composed, make_core, make_model
 
 
 @pytest.fixture(params=["lstm", "transformer"])

@@ -68,7 +68,7 @@ def test_adaptive_and_projected_models_agree_too(name, tie_weights, vocabulary, 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_the_documented_loop_writes_with_onnxruntime_alone(name, trained, tmp_path):
     from scripts.export import export
-    from tests.test_scripts import ROOT, composed
+    from tests.conftest import ROOT, composed
 
     export(composed("export", f"ckpt={trained(name)}", "format=onnx", f"out={tmp_path}/best.onnx"))
     readme = (ROOT / "README.md").read_text()
