@@ -30,6 +30,21 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def refusals(action: str) -> Iterator[None]:
+    """Tell in one line what the system refuses: `action` is "write PATH" or "read KEY=PATH".
+
+    Raises:
+        UserError: if it refuses, or a text is not UTF-8.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"Cannot {action}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"Cannot {action}: it is not UTF-8.") from error
+
+
+@contextmanager
 def folder_written_aside(path: Path) -> Iterator[Path]:
     """Yield a folder to write into; when the block ends well, it takes the name `path` at once.
 
@@ -62,12 +77,9 @@ def check_writable(path: str | Path) -> None:
     path = Path(path).expanduser()
     if path.is_dir():
         raise UserError(f"Cannot write {path}: it is a folder.")
-    try:
+    with refusals(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+        TemporaryFile(dir=path.parent).close()
 
 
 def write_text(text: str, path: str | Path) -> Path:
@@ -77,11 +89,8 @@ def write_text(text: str, path: str | Path) -> Path:
         UserError: if it cannot be written.
     """
     path = Path(path).expanduser()
-    try:
-        with written_aside(path) as aside:
-            aside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+    with refusals(f"write {path}"), written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
     return path
 
 
@@ -91,10 +100,8 @@ def read_text(path: str | Path, key: str) -> str:
     Raises:
         UserError: if it cannot be read, or is not UTF-8.
     """
-    try:
+    with refusals(f"read {key}={path}"):
         return Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {key}={path}: {getattr(error, 'strerror', 'it is not UTF-8')}.") from error
 
 
 def json_text(values: Any, **options: Any) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lm.data.vocabulary import Vocabulary
 from lm.errors import UserError
+from lm.files import refusals
 
 
 @torch.no_grad()
@@ -42,24 +43,20 @@ def vectors_text(vocabulary: Vocabulary, vectors: Tensor) -> str:
 
 def _lines(path: str | Path, size: int) -> Iterator[tuple[str, list[str], str]]:
     """Each word with its numbers, as text, and where they stand."""
-    try:
-        with Path(path).expanduser().open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                place = f"line {number} of model.embedding.pretrained={path}"
-                word, *values = line.rstrip().split(" ")
-                if not line.strip() or (number == 1 and len(values) == 1 and size > 1):
-                    continue  # the latter is word2vec's
-                if len(values) > size and number > 2:
-                    continue  # the word has a space in it, as a few of GloVe's have
-                if len(values) != size:
-                    raise UserError(
-                        f"{place} has {len(values)} numbers after its word, but model.embedding.embedding_size={size}: "
-                        "make them equal."
-                    )
-                yield word, values, place
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "it is not UTF-8")
-        raise UserError(f"Cannot read model.embedding.pretrained={path}: {reason}.") from error
+    with refusals(f"read model.embedding.pretrained={path}"), Path(path).expanduser().open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            place = f"line {number} of model.embedding.pretrained={path}"
+            word, *values = line.rstrip().split(" ")
+            if not line.strip() or (number == 1 and len(values) == 1 and size > 1):
+                continue  # the latter is word2vec's
+            if len(values) > size and number > 2:
+                continue  # the word has a space in it, as a few of GloVe's have
+            if len(values) != size:
+                raise UserError(
+                    f"{place} has {len(values)} numbers after its word, but model.embedding.embedding_size={size}: "
+                    "make them equal."
+                )
+            yield word, values, place
 
 
 def _numbers(values: list[str], place: str) -> list[float]:

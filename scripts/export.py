@@ -19,15 +19,13 @@ def export(config: DictConfig) -> Path:
     """Write what `config` asks for and return where it lies."""
     from lm import LanguageModel
     from lm.checks import one_of
-    from lm.files import beside
+    from lm.files import beside, refusals
 
     one_of(ENDINGS, format=config.format)
     out = Path(config.out).expanduser() if config.out else beside(config.ckpt, ENDINGS[config.format])
     model = LanguageModel.load(config.ckpt)
-    try:
+    with refusals(f"write out={out}"):
         {"onnx": onnx, "folder": folder, "vectors": vectors}[config.format](model, out)
-    except OSError as error:
-        raise UserError(f"Cannot write out={out}: {error.strerror}.") from error
     print(f"{config.format}: {out}")
     return out
 

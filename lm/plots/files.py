@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lm.errors import UserError
-from lm.files import written_aside
+from lm.files import refusals, written_aside
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -18,11 +18,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     form = check_format(path)
-    try:
-        with written_aside(path) as aside:
-            figure.savefig(aside, dpi=120, format=form)
-    except OSError as error:
-        raise UserError(f"Cannot write plot={path}: {error.strerror}.") from error
+    with refusals(f"write plot={path}"), written_aside(path) as aside:
+        figure.savefig(aside, dpi=120, format=form)
     return path
 
 
