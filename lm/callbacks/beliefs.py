@@ -4,9 +4,11 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 
 from lm.attention import has_attention
 from lm.checks import above_zero, at_least
+from lm.data import TextDataModule
 from lm.language_model import LanguageModel
 from lm.module import TrainingModule
 from lm.plots import attention_maps, log_prob_heat_map, shaded_text
@@ -25,7 +27,23 @@ def last_step(trainer: Trainer) -> int:
     return max(trainer.global_step - 1, 0)
 
 
-class SampleText(Callback):
+class Belief(Callback):
+    """Shows something of the model in TensorBoard at each validation."""
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show it, where the run has TensorBoard."""
+        if logger := tensorboard(trainer):
+            assert isinstance(pl_module, TrainingModule)
+            data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+            self.show(LanguageModel(pl_module.model, pl_module.vocabulary), data, logger.experiment, last_step(trainer))
+
+    def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
+        """Write it under `step`."""
+        raise NotImplementedError
+
+
+class SampleText(Belief):
     """Logs a text of the model's own; its draws leave the training run's randomness alone.
 
     Args:
@@ -39,17 +57,13 @@ class SampleText(Callback):
         self.words = words
         self.temperature = temperature
 
-    @rank_zero_only
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
         """Write the text."""
-        if logger := tensorboard(trainer):
-            assert isinstance(pl_module, TrainingModule)
-            model = LanguageModel(pl_module.model, pl_module.vocabulary)
-            [text] = model.generate(words=self.words, temperature=self.temperature, seed=0)
-            logger.experiment.add_text("samples/text", text, last_step(trainer))
+        [text] = model.generate(words=self.words, temperature=self.temperature, seed=0)
+        writer.add_text("samples/text", text, step)
 
 
-class LogProbPicture(Callback):
+class LogProbPicture(Belief):
     """Logs the log-probability heat map of the first columns of the validation text.
 
     Args:
@@ -62,21 +76,19 @@ class LogProbPicture(Callback):
         self.columns = columns
         self.steps = steps
 
-    @rank_zero_only
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
         """Draw the picture."""
-        if logger := tensorboard(trainer):
-            assert isinstance(pl_module, TrainingModule)
-            window = next(iter(trainer.datamodule.val_dataloader()))  # type: ignore[attr-defined]  # Lightning sets it
-            inputs, targets = (ids[: self.steps, : self.columns].to(pl_module.device) for ids in window)
-            with torch.inference_mode():
-                log_probs, _ = pl_module.model(inputs)
-            words = [pl_module.vocabulary.decode(column) for column in targets.T.clamp(min=0)]
-            figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), words)
-            logger.experiment.add_figure("samples/log_prob", figure, last_step(trainer))
+        window = next(iter(data.val_dataloader()))
+        device = next(model.model.parameters()).device
+        inputs, targets = (ids[: self.steps, : self.columns].to(device) for ids in window)
+        with torch.inference_mode():
+            log_probs, _ = model.model(inputs)
+        words = [model.vocabulary.decode(column) for column in targets.T.clamp(min=0)]
+        figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), words)
+        writer.add_figure("samples/log_prob", figure, step)
 
 
-class TextPicture(Callback):
+class TextPicture(Belief):
     """Logs the beginning of the validation text shaded by surprise, and a Transformer's attention to it.
 
     Args:
@@ -90,16 +102,12 @@ class TextPicture(Callback):
         self.words = words
         self.top = top
 
-    @rank_zero_only
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
         """Draw the pictures."""
-        if logger := tensorboard(trainer):
-            assert isinstance(pl_module, TrainingModule)
-            model = LanguageModel(pl_module.model, pl_module.vocabulary)
-            words = pl_module.vocabulary.decode(trainer.datamodule.corpus.valid[: self.words])  # type: ignore[attr-defined]
-            figure = shaded_text([model.score(" ".join(words), self.top, eos=False)])
-            logger.experiment.add_figure("samples/surprise", figure, last_step(trainer))
-            if has_attention(pl_module.model):
-                most = pl_module.model.core.context or len(words) + 1
-                read, weights = model.attention(" ".join(words[: most - 1]))
-                logger.experiment.add_figure("samples/attention", attention_maps(weights, read), last_step(trainer))
+        words = model.vocabulary.decode(data.corpus.valid[: self.words])
+        figure = shaded_text([model.score(" ".join(words), self.top, eos=False)])
+        writer.add_figure("samples/surprise", figure, step)
+        if has_attention(model.model):
+            most = model.model.core.context or len(words) + 1
+            read, weights = model.attention(" ".join(words[: most - 1]))
+            writer.add_figure("samples/attention", attention_maps(weights, read), step)
