@@ -31,10 +31,11 @@ def check(config: DictConfig) -> None:
     """
     for path, node in _nodes_with_target(config, ""):
         check_arguments(get_object(node._target_), node, path)
-    for name in ("trainer", "fabric"):
-        if name in config:
-            _check_devices(config[name], name)
+    if "fabric" in config:
+        _check_one_device(config.fabric.devices)
+        _check_gpus(config.fabric, "fabric")
     if "trainer" in config:
+        _check_gpus(config.trainer, "trainer")
         _check_processes(config.trainer)
     if "model" in config:
         at_least(0, seed=config.seed)
@@ -52,18 +53,26 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _check_devices(node: DictConfig, name: str) -> None:
+def _check_one_device(devices: Any) -> None:
+    if _number(devices) != 1:
+        raise UserError(f"fabric.devices={devices} given, but the text is read in order, by one device: use 1.")
+
+
+def _check_gpus(node: DictConfig, name: str) -> None:
     """Check for GPUs that Lightning would miss without saying what there is, or what to do."""
     there = torch.cuda.device_count()
-    devices = node.devices
-    wanted = len(devices) if OmegaConf.is_list(devices) else devices if isinstance(devices, int) and devices > 0 else 1
-    if name == "fabric" and wanted != 1:
-        raise UserError(f"{name}.devices={devices} given, but the text is read in order, by one device: use 1.")
-    if node.accelerator == "gpu" and wanted > there:
+    if node.accelerator == "gpu" and _number(node.devices) > there:
         raise UserError(
-            f"{name}.accelerator=gpu with {name}.devices={devices} given, but this machine has {there} CUDA GPUs: "
+            f"{name}.accelerator=gpu with {name}.devices={node.devices} given, but this machine has {there} CUDA GPUs: "
             f"use fewer devices or {name}.accelerator=cpu."
         )
+
+
+def _number(devices: Any) -> int:
+    """How many devices are asked for, at least."""
+    if OmegaConf.is_list(devices):
+        return len(devices)
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def _check_processes(trainer: DictConfig) -> None:
