@@ -11,7 +11,7 @@ from lm.checks import at_least
 from lm.data.corpus import Corpus, load_corpus
 from lm.data.sources import Splits
 from lm.data.vocabulary import Vocabulary
-from lm.data.windows import Window, Windows, evaluation_columns, training_columns
+from lm.data.windows import Window, Windows, evaluation_columns, trimmed_columns
 from lm.errors import UserError
 
 
@@ -89,7 +89,7 @@ class TextDataModule(LightningDataModule):
                 f"data.batch_size={self.batch_size} cannot be divided among {processes} devices: "
                 f"use a multiple of {processes}."
             )
-        columns = self._trimmed(self.corpus.train, "batch_size", self.batch_size)
+        columns = trimmed_columns(self.corpus.train, self.batch_size, "data.batch_size")
         return Windows(self._own(columns), self.bptt, self.bptt_jitter, self.seed)
 
     def val_dataloader(self) -> Windows:
@@ -102,18 +102,10 @@ class TextDataModule(LightningDataModule):
 
     def _evaluation_windows(self, stream: Tensor) -> Windows:
         if self.trim_evaluation:
-            columns = self._trimmed(stream, "eval_batch_size", self.eval_batch_size)
+            columns = trimmed_columns(stream, self.eval_batch_size, "data.eval_batch_size")
         else:
             columns = evaluation_columns(stream, self.eval_batch_size, self.corpus.vocabulary.eos_id)
         return Windows(self._own(columns), self.bptt)
-
-    def _trimmed(self, stream: Tensor, name: str, batch_size: int) -> Window:
-        if len(stream) < 2 * batch_size:
-            raise UserError(
-                f"data.{name}={batch_size} given, but {len(stream)} words of text allow at most "
-                f"{len(stream) // 2}: every column needs a word and the one after it."
-            )
-        return training_columns(stream, batch_size)
 
     def _own(self, columns: Window) -> Window:
         """The columns of this process, of as equal a number as can be."""

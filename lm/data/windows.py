@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lm.errors import UserError
 from lm.ops import IGNORED
 
 
@@ -25,6 +26,20 @@ def training_columns(stream: Tensor, batch_size: int) -> Window:
     rows = len(stream) // batch_size
     columns = stream[: rows * batch_size].view(batch_size, rows).t()
     return Window(columns[:-1], columns[1:])
+
+
+def trimmed_columns(stream: Tensor, batch_size: int, key: str) -> Window:
+    """The same, for a number of columns that a config names under `key`.
+
+    Raises:
+        UserError: if the text is too short for them.
+    """
+    if len(stream) < 2 * batch_size:
+        raise UserError(
+            f"{key}={batch_size} given, but {len(stream)} words of text allow at most {len(stream) // 2}: "
+            "every column needs a word and the one after it."
+        )
+    return training_columns(stream, batch_size)
 
 
 def evaluation_columns(stream: Tensor, batch_size: int, eos_id: int) -> Window:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lm.data.windows import Window, evaluation_columns, training_columns
+from lm.data.windows import Window, evaluation_columns, trimmed_columns
 from lm.errors import UserError
 from lm.models import Core
 
@@ -65,14 +65,9 @@ class Layout:
         Raises:
             UserError: if the text is too short for them.
         """
-        if not self.trim:
-            return evaluation_columns(stream, self.columns, eos_id)
-        if len(stream) < 2 * self.columns:
-            raise UserError(
-                f"evaluation.columns={self.columns} given, but {len(stream)} words of text allow at most "
-                f"{len(stream) // 2}: every column needs a word and the one after it."
-            )
-        return training_columns(stream, self.columns)
+        if self.trim:
+            return trimmed_columns(stream, self.columns, "evaluation.columns")
+        return evaluation_columns(stream, self.columns, eos_id)
 
     def windows(self, columns: Window) -> list[ScoredWindow]:
         """The windows of a fitted layout, views of the columns; the first one scores all its words."""
