@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lm.checks import at_least
-from lm.constraints import Constraints, Stop
+from lm.constraints import Constraints, Stop, at_end
 from lm.models import TokenModel
 from lm.reader import Reader
 
@@ -61,11 +61,9 @@ def beam_search(
         scores, places = sums.flatten().topk(min(candidates, int(sums.isfinite().sum())))
         sources, tokens = places // sums.size(1), places % sums.size(1)
         texts = torch.cat([texts[sources], tokens[:, None]], dim=1)
-        at_end = torch.zeros_like(tokens, dtype=torch.bool)
-        for stop in stops:
-            at_end |= stop.reached(texts[:, len(prompt) :])
-        ended += hypotheses(texts[:beams][at_end[:beams]], scores[:beams][at_end[:beams]], len(prompt))
-        live = (~at_end).nonzero().squeeze(1)[:beams]
+        stopped = at_end(stops, texts[:, len(prompt) :])
+        ended += hypotheses(texts[:beams][stopped[:beams]], scores[:beams][stopped[:beams]], len(prompt))
+        live = (~stopped).nonzero().squeeze(1)[:beams]
         texts, scores, tokens = texts[live], scores[live], tokens[live][None]
         reader.select(sources[live])
         if not len(live) or _cannot_improve(ended, beams, scores.max().item(), words, length_penalty):

@@ -1,6 +1,7 @@
 """What may not be written, or less gladly, whatever the model says."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,3 +77,11 @@ class Stop:
     def reached(self, written: Tensor) -> Tensor:
         """Which of the texts `[B, T]` have come to their end, `[B]`."""
         return torch.isin(written, self.words.to(written.device)).sum(1) >= self.count
+
+
+def at_end(stops: Sequence[Stop], written: Tensor) -> Tensor:
+    """Which of the texts `[B, T]` any of the stops ends, `[B]`."""
+    ended = written.new_zeros(len(written), dtype=torch.bool)
+    for stop in stops:
+        ended |= stop.reached(written)
+    return ended

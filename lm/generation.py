@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lm.checks import at_least
-from lm.constraints import Constraints, Stop
+from lm.constraints import Constraints, Stop, at_end
 from lm.models import TokenModel
 from lm.reader import Reader
 from lm.sampling import Sampling
@@ -69,7 +69,6 @@ def _generate(
         yield drawn.where(~ended, ENDED)
         tokens = drawn[:, None]
         history = torch.cat([history, tokens], dim=1) if looks_back else history
-        for stop in stops:
-            ended |= stop.reached(history[:, len(prompt) :])
+        ended |= at_end(stops, history[:, len(prompt) :])
         if ended.all():
             return
