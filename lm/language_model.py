@@ -17,10 +17,8 @@ from lm.errors import UserError
 from lm.export.folder import read_folder
 from lm.generation import generate_ids
 from lm.models import TokenModel
-from lm.reader import Reader
+from lm.reader import CHUNK, Reader
 from lm.writing import Writing
-
-CHUNK = 128  # positions scored at a time: [CHUNK, V] log-probabilities are in memory at once
 
 
 @dataclass(frozen=True)
@@ -141,10 +139,11 @@ class LanguageModel:
 
     def generate(self, prompt: str = "", **options: Any) -> list[str]:
         """Texts that begin with `prompt`; the options are those of `stream`."""
-        if options.get("beams", 1) > 1:
+        how = Writing(**options)
+        if how.beams > 1:
             return [text for text, _ in self.likeliest_texts(prompt, **options)]
         steps = list(self.stream(prompt, **options))
-        texts = zip(*steps, strict=True) if steps else [()] * options.get("num_samples", 1)
+        texts = zip(*steps, strict=True) if steps else [()] * how.num_samples
         return [as_text([*words_of(prompt), *(word for word in text if word is not None)]) for text in texts]
 
     def likeliest_texts(self, prompt: str = "", **options: Any) -> list[tuple[str, float]]:

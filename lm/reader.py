@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lm.models import State, TokenModel, map_state
 
-PART = 128  # positions of a prompt at a time: the log-probabilities [PART, 1, V] are in memory at once
+CHUNK = 128  # positions of a long text at a time: [CHUNK, V] log-probabilities are in memory at once
 
 
 class Reader:
@@ -29,8 +29,8 @@ class Reader:
     def after(cls, model: TokenModel, prompt: Tensor, batch_size: int) -> "Reader":
         """A reader of B texts that all begin with `prompt`, `[T]`, which is read once for all and part by part."""
         reader = cls(model, 1)
-        for start in range(0, len(prompt), PART):
-            reader.read(prompt[start : start + PART, None])
+        for start in range(0, len(prompt), CHUNK):
+            reader.read(prompt[start : start + CHUNK, None])
         reader.select(prompt.new_zeros(batch_size))
         return reader
 

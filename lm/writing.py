@@ -54,7 +54,7 @@ class Writing:
     def __post_init__(self) -> None:
         at_least(0, words=self.words, seed=self.seed, length_penalty=self.length_penalty)
         at_least(1, num_samples=self.num_samples, lines=self.lines, sentences=self.sentences, beams=self.beams)
-        assert self.sampling and self.constraints(None)  # which check their own values
+        _ = self.sampling, self.constraints(None)  # which check their own values
         if self.beams > 1:
             self._check_beams()
         elif self.length_penalty:
