@@ -128,15 +128,16 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
 
 def picture(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure":
     """Draw lines."""
+    from lm.data import EOS
     from lm.plots import attention_maps, log_prob_heat_map, shaded_text
 
     if config.view == "attention":
         words, weights = model.attention(lines[0])
         return attention_maps(weights, words)
-    scores = [model.score(line, CANDIDATES, config.eos) for line in lines]
     if config.view == "text":
-        return shaded_text(scores)
-    return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], [each.words for each in scores])
+        return shaded_text([model.score(line, CANDIDATES, config.eos) for line in lines])
+    words_of_lines = [[*line.split(), *[EOS] * config.eos] for line in lines]
+    return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], words_of_lines)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="score")

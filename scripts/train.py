@@ -1,12 +1,17 @@
 """Train a language model, test its best checkpoint, and print what came of it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lm.cli import one_line_errors
+
+if TYPE_CHECKING:
+    from lm.data import Vocabulary
+    from lm.models import TokenModel
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -28,7 +33,6 @@ def train(config: DictConfig) -> dict[str, float]:
     )
     from lm.resume import continue_run
     from lm.sweep import METRICS_FILE
-    from lm.vectors import load_vectors
     from lm.whole_checkpoints import WholeOrNothing
 
     prepare_process()
@@ -44,10 +48,8 @@ def train(config: DictConfig) -> dict[str, float]:
     data = instantiate(config.data)
     vocabulary = data.corpus.vocabulary
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
-    if resumed is None and (path := config.model.embedding.get("pretrained")):
-        found = load_vectors(path, vocabulary, model.embedding.weight)
-        if trainer.is_global_zero:
-            print(f"{found:,} of {len(vocabulary):,} words begin with vectors of {path}")
+    if resumed is None:
+        begin_with_vectors(model, vocabulary)
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)
@@ -65,6 +67,19 @@ def train(config: DictConfig) -> dict[str, float]:
         print_results(metrics, best_checkpoint=checkpoint, run_folder=config.run_dir)
         write_json(metrics, Path(config.run_dir, METRICS_FILE))
     return metrics
+
+
+def begin_with_vectors(model: "TokenModel", vocabulary: "Vocabulary") -> None:
+    """Load the word vectors that the model is to begin with, where it names any, and say how many words have one."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    from lm.models import TokenEmbedding
+    from lm.vectors import load_vectors
+
+    embedding = model.embedding
+    if isinstance(embedding, TokenEmbedding) and embedding.pretrained:
+        found = load_vectors(embedding.pretrained, vocabulary, embedding.weight)
+        rank_zero_only(print)(f"{found:,} of {len(vocabulary):,} words begin with vectors of {embedding.pretrained}")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")

@@ -63,9 +63,7 @@ class Evaluation:
         if list(temperatures) != [1]:
             kinds["temperature"] = [Variant(temperature) for temperature in temperatures]
         if self.cache:
-            given = {"theta": [self.cache.theta], "share": [self.cache.share]}
-            values = given | dict(self.cache.candidates) if self.tune else given
-            pairs = list(product(values["theta"], values["share"]))
+            pairs = self._choices(self.cache, "theta", "share")
             kinds["cache"] = [Variant(1.0, *pair) for pair in pairs]
             if "temperature" in kinds:
                 kinds["temperature, cache"] = [Variant(each, *pair) for each, pair in product(temperatures, pairs)]
@@ -75,6 +73,9 @@ class Evaluation:
         """The values of dynamic evaluation to choose from, or the only ones."""
         if self.dynamic is None:
             return []
-        given = {"lr": [self.dynamic.lr], "decay": [self.dynamic.decay]}
-        values = given | dict(self.dynamic.candidates) if self.tune else given
-        return [replace(self.dynamic, lr=lr, decay=decay) for lr, decay in product(values["lr"], values["decay"])]
+        return [replace(self.dynamic, lr=lr, decay=decay) for lr, decay in self._choices(self.dynamic, "lr", "decay")]
+
+    def _choices(self, aid: NeuralCache | DynamicEvaluation, *names: str) -> list[tuple[float, ...]]:
+        """All combinations of an aid's candidates, or the only one that is given."""
+        candidates = aid.candidates if self.tune else {}
+        return list(product(*(candidates.get(name, [getattr(aid, name)]) for name in names)))

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,7 @@ def summary(result: Result) -> dict[str, Any]:
         "name": result.name,
         "values": result.values,
         "loss": result.loss,
-        "ppl": math.exp(result.loss) if result.loss < 700 else math.inf,
+        "ppl": perplexity(result.loss),
         "tokens": len(result.nats),
         "complete": measurement.complete,
         "seconds": measurement.seconds,
@@ -36,9 +37,9 @@ def summary(result: Result) -> dict[str, Any]:
     }
 
 
-def perplexity(nats: Tensor) -> float:
-    """The exponential of the mean loss."""
-    return nats.mean().exp().item()
+def perplexity(loss: float) -> float:
+    """The exponential of a mean loss in nats; infinite where it is too large for a number."""
+    return torch.tensor(loss, dtype=torch.float64).exp().item()
 
 
 def bands(nats: Tensor, values: Tensor, starts: Sequence[int]) -> list[dict[str, Any]]:
@@ -47,8 +48,8 @@ def bands(nats: Tensor, values: Tensor, starts: Sequence[int]) -> list[dict[str,
     for start, end in pairwise([*starts, math.inf]):
         within = nats[(values >= start) & (values < end)]
         if len(within):
-            last = None if end == math.inf else int(end) - 1
-            found.append({"first": int(start), "last": last, "ppl": perplexity(within), "tokens": len(within)})
+            last, ppl = None if end == math.inf else int(end) - 1, perplexity(within.mean().item())
+            found.append({"first": int(start), "last": last, "ppl": ppl, "tokens": len(within)})
     return found
 
 
