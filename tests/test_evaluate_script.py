@@ -3,9 +3,8 @@
 import json
 import math
 import signal
-import subprocess
-import sys
-import time
+from contextlib import contextmanager
+from itertools import count
 
 import pytest
 import torch
@@ -14,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lm import LanguageModel
 from lm.data import EOS
 from lm.errors import UserError
+from lm.models import Core
 from scripts.evaluate import evaluate
-from tests.conftest import ROOT, composed, mistake, run, wait_for
+from tests.conftest import composed, mistake, run
 
 
 def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(trained, tmp_path):
@@ -84,22 +84,33 @@ def test_evaluate_calls_nothing_that_a_strangers_checkpoint_names(trained, tmp_p
     assert not (tmp_path / "attacked").exists()
 
 
-def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path):
-    (tmp_path / "test.txt").write_text("w1 w2 w3\n" * 300_000)
-    for split in ("train", "valid"):
-        (tmp_path / f"{split}.txt").write_text("w1 w2 w3\n" * 20)
-    options = [f"ckpt={trained('lstm')}", "data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}"]
-    command = [sys.executable, ROOT / "scripts" / "evaluate.py", *options, f"out={tmp_path}/x.json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        wait_for(process, "Scoring")
-        time.sleep(1.5)
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, output
-    assert "Stopped by Ctrl-C" in output
+def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, capsys):
+    config = composed("evaluate", f"ckpt={trained('lstm')}", "evaluation.context=5", f"out={tmp_path}/x.json")
+    with ctrl_c(window=4):
+        evaluate(config)
+    assert "Stopped by Ctrl-C: this is not the whole." in capsys.readouterr().out
     [result] = json.loads((tmp_path / "x.json").read_text())["results"]
-    assert 0 < result["tokens"] < 1_200_000
+    assert result["tokens"] == 3 * 5 * config.evaluation.columns
     assert not result["complete"]
+
+
+def test_ctrl_c_before_a_word_is_scored_is_one_line(trained, tmp_path):
+    config = composed("evaluate", f"ckpt={trained('lstm')}", f"out={tmp_path}/x.json")
+    with ctrl_c(window=1), pytest.raises(UserError, match="Stopped by Ctrl-C before a word was scored"):
+        evaluate(config)
+
+
+@contextmanager
+def ctrl_c(window):
+    """Press it while a model reads its nth window."""
+    counted = count(1)
+
+    def press(module, *_):
+        if isinstance(module, Core) and next(counted) == window:
+            signal.raise_signal(signal.SIGINT)
+
+    with torch.nn.modules.module.register_module_forward_hook(press):
+        yield
 
 
 @pytest.mark.parametrize(
