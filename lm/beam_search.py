@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lm.checks import at_least
-from lm.constraints import Constraints, Stop, at_end
+from lm.constraints import Constraints, Stop, at_end, stuck
 from lm.models import TokenModel
 from lm.reader import Reader
 
@@ -58,6 +58,10 @@ def beam_search(
     ended: list[Hypothesis] = []
     for _ in range(words):
         sums = scores[:, None] + constraints.apply(reader.read(tokens)[-1].float(), texts[:, 1:])
+        dead = stuck(sums)
+        ended += hypotheses(texts[dead], scores[dead], len(prompt))
+        if dead.all():
+            break
         scores, places = sums.flatten().topk(min(candidates, int(sums.isfinite().sum())))
         sources, tokens = places // sums.size(1), places % sums.size(1)
         texts = torch.cat([texts[sources], tokens[:, None]], dim=1)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lm.checks import at_least
-from lm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,8 @@ class Constraints:
         banned: the number of a word that is never written, such as that of `<unk>`.
         repetition_penalty: multiplies the log-probability of every word that has come already (Keskar et al. 2019):
             above 1 for less of the same.
-        no_repeat_ngram: no sequence of this many words comes twice (Paulus et al. 2018).
+        no_repeat_ngram: no sequence of this many words comes twice (Paulus et al. 2018); a text that no word can go on
+            so has come to its end.
 
     Raises:
         UserError: if a value is out of range.
@@ -38,19 +38,13 @@ class Constraints:
         return self.repetition_penalty != 1 or self.no_repeat_ngram is not None
 
     def apply(self, log_probs: Tensor, history: Tensor) -> Tensor:
-        """Scores of the next word in place of its log-probabilities `[B, V]`, after the words `[B, T]`; -inf for never.
-
-        Raises:
-            UserError: if no word is left to write.
-        """
+        """Scores of the next word for its log-probabilities `[B, V]`, after the words `[B, T]`; -inf for never."""
         if self.repetition_penalty != 1:
             log_probs = log_probs.scatter(1, history, log_probs.gather(1, history) * self.repetition_penalty)
         if self.banned is not None:
             log_probs = log_probs.index_fill(1, torch.tensor([self.banned], device=log_probs.device), -math.inf)
         if self.no_repeat_ngram is not None and history.size(1) >= self.no_repeat_ngram:
             log_probs = log_probs.masked_fill(self._would_repeat(log_probs, history, self.no_repeat_ngram), -math.inf)
-            if log_probs.isneginf().all(1).any():
-                raise UserError(f"no_repeat_ngram={self.no_repeat_ngram} leaves no word to write: make it larger.")
         return log_probs
 
     def _would_repeat(self, log_probs: Tensor, history: Tensor, size: int) -> Tensor:
@@ -77,6 +71,11 @@ class Stop:
     def reached(self, written: Tensor) -> Tensor:
         """Which of the texts `[B, T]` have come to their end, `[B]`."""
         return torch.isin(written, self.words.to(written.device)).sum(1) >= self.count
+
+
+def stuck(scores: Tensor) -> Tensor:
+    """Which of the texts have no word left that may be written, `[B]`, by the scores of their next one, `[B, V]`."""
+    return scores.isneginf().all(1)
 
 
 def at_end(stops: Sequence[Stop], written: Tensor) -> Tensor:

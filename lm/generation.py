@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lm.checks import at_least
-from lm.constraints import Constraints, Stop, at_end
+from lm.constraints import Constraints, Stop, at_end, stuck
 from lm.models import TokenModel
 from lm.reader import Reader
 from lm.sampling import Sampling
@@ -64,11 +64,12 @@ def _generate(
     ended = torch.zeros(len(generators), dtype=torch.bool, device=prompt.device)
     for _ in range(words):
         scores = constraints.apply(reader.read(tokens.T)[-1], history[:, 1:])
+        ended |= stuck(scores)
+        if ended.all():
+            return
         uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
-        drawn = sampling.draw(scores, uniform.to(scores.device))
+        drawn = sampling.draw(scores.masked_fill(ended[:, None], 0), uniform.to(scores.device))
         yield drawn.where(~ended, ENDED)
         tokens = drawn[:, None]
         history = torch.cat([history, tokens], dim=1) if looks_back else history
         ended |= at_end(stops, history[:, len(prompt) :])
-        if ended.all():
-            return

@@ -94,3 +94,10 @@ def test_constraints_hold_in_every_text():
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match="given, but it must be at least"):
         beam_search(make_model("lstm"), PROMPT, **({"words": 3, "beams": 2} | wrong))
+
+
+def test_a_text_without_a_word_left_is_set_aside_as_it_is():
+    found = beam_search(make_model("lstm"), PROMPT, 2 * V, 3, constraints=Constraints(no_repeat_ngram=1))
+    assert len(found) == 3
+    for each in found:
+        assert sorted(each.ids.tolist()) == [word for word in range(V) if word != 5]

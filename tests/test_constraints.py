@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lm.constraints import Constraints, Stop
+from lm.constraints import Constraints, Stop, stuck
 from lm.errors import UserError
 
 
@@ -31,9 +31,9 @@ def test_words_that_have_come_are_penalised_once_each():
     assert torch.equal(scores, log_probs * torch.tensor([1.5, 1.0, 1.5, 1.0]))
 
 
-def test_no_word_left_to_write_is_one_line():
-    with pytest.raises(UserError, match="no_repeat_ngram=1 leaves no word to write"):
-        Constraints(no_repeat_ngram=1).apply(torch.zeros(1, 3), torch.tensor([[0, 1, 2]]))
+def test_a_text_of_all_words_is_stuck_where_none_may_come_twice():
+    scores = Constraints(no_repeat_ngram=1).apply(torch.zeros(2, 3), torch.tensor([[0, 1, 2], [0, 1, 1]]))
+    assert stuck(scores).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("values", [{"repetition_penalty": 0.5}, {"no_repeat_ngram": 0}])

@@ -78,7 +78,6 @@ def test_a_prompt_file_is_read_line_by_line(trained, tmp_path, capsys):
         (["ckpt=x", "length_penalty=1"], "length_penalty=1 given, but it is for beams"),
         (["ckpt=x", "beams=3", "words=0"], "words=0 given, but with beams it must be at least 1"),
         (["ckpt=LSTM", "beams=1000"], "beams=1000 given, but the vocabulary has 22 words"),
-        (["ckpt=LSTM", "no_repeat_ngram=1"], "no_repeat_ngram=1 leaves no word to write"),
         (["ckpt=x", "sentences=0"], "sentences=0 given, but it must be at least 1"),
         (["ckpt=x", "prompt_file=nowhere"], "Cannot read prompt_file=nowhere"),
         (["ckpt=x", "prompt_file=y", "prompt=z"], "prompt=z and prompt_file=y given"),

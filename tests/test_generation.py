@@ -142,3 +142,15 @@ def test_every_one_of_many_words_can_be_drawn_in_any_precision(dtype):
 def test_words_without_probability_are_never_drawn():
     log_probs = torch.tensor([-torch.inf, 0.5, -torch.inf, 0.5, -torch.inf]).expand(5000, 5)
     assert drawn(log_probs).unique().tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sample_without_a_word_left_ends_and_the_others_go_on(seed):
+    stop = Stop(torch.tensor([2]), count=1)
+    options = {"constraints": Constraints(banned=3, no_repeat_ngram=1), "seed": seed}
+    batch = generated(make_model("lstm"), 2 * V, num_samples=4, **options)
+    for sample in batch.T.tolist():
+        assert sorted(sample[: V - 2]) == [word for word in range(V) if word not in (3, 5)]
+        assert set(sample[V - 2 :]) <= {ENDED}
+    for sample in generated(make_model("lstm"), 2 * V, num_samples=4, stops=[stop], **options).T.tolist():
+        assert sample[sample.index(2) + 1 :] == [ENDED] * (len(sample) - sample.index(2) - 1)
