@@ -27,8 +27,10 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     prepare_process()
     one_of(("valid", "test"), split=config.split)
     check(config)
-    one_of(("32-true", "bf16-mixed", "16-mixed"), **{"fabric.precision": config.fabric.precision})
+    one_of(("32-true", "bf16-mixed"), **{"fabric.precision": config.fabric.precision})
     evaluation = instantiate(config.evaluation)
+    if evaluation.tune and config.split == "valid":
+        print("evaluation.tune=true with split=valid: the values are chosen on the text that is scored, a flattery.")
     fabric = instantiate(config.fabric)
     language_model = LanguageModel.load(config.ckpt)
     data_config = config.get("data") or language_model.config["data"]

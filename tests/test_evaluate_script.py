@@ -84,6 +84,13 @@ def test_evaluate_calls_nothing_that_a_strangers_checkpoint_names(trained, tmp_p
     assert not (tmp_path / "attacked").exists()
 
 
+@pytest.mark.parametrize(("split", "said"), [("valid", True), ("test", False)])
+def test_values_that_are_chosen_on_the_text_that_is_scored_are_said_to_be(trained, tmp_path, capsys, split, said):
+    options = [f"ckpt={trained('lstm')}", f"split={split}", "evaluation.tune=true", f"out={tmp_path}/x.json"]
+    evaluate(composed("evaluate", *options))
+    assert ("the values are chosen on the text that is scored" in capsys.readouterr().out) == said
+
+
 def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, capsys):
     config = composed("evaluate", f"ckpt={trained('lstm')}", "evaluation.context=5", f"out={tmp_path}/x.json")
     with ctrl_c(window=4):

@@ -18,7 +18,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     form = check_format(path)
-    with refusals(f"write plot={path}"), written_aside(path) as aside:
+    with refusals(f"write {path}"), written_aside(path) as aside:
         figure.savefig(aside, dpi=120, format=form)
     return path
 

@@ -19,5 +19,5 @@ def test_an_unknown_format_and_an_unwritable_place_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"its ending must be one of \.png, \.pdf, \.svg"):
         save_figure(figure, tmp_path / "x.jpeg2")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Cannot write plot="):
+    with pytest.raises(UserError, match="Cannot write "):
         save_figure(figure, tmp_path / "file" / "x.png")
