@@ -196,7 +196,7 @@ def test_a_process_killed_several_times_ends_bitwise_the_same(name, text_folder,
     chooser = random.Random(name)
     killed = tmp_path / "killed"
     kill(start(text_folder, killed, *overrides), chooser)
-    for _ in range(3):
+    for _ in range(2):
         kill(start(text_folder, killed, *overrides, "ckpt=last"), chooser)
     last = start(text_folder, killed, *overrides, "ckpt=last")
     output, _ = last.communicate(timeout=200)
@@ -225,7 +225,6 @@ def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoint
     ends, losses = {}, {}
     for run, parts in {
         "one": [("1", -1)],
-        "two": [("2", -1)],
         "two_then_one": [("2", 17), ("1", -1)],
         "one_then_two": [("1", 17), ("2", -1)],
     }.items():
@@ -237,9 +236,11 @@ def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoint
             assert process.returncode == 0, output
         [last] = (tmp_path / run).glob("*/checkpoints/last.ckpt")
         ends[run] = torch.load(last, weights_only=True)
-        with (last.parents[1] / "csv" / "metrics.csv").open() as file:
-            losses[run] = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-    assert losses["two"] == pytest.approx(losses["one"], rel=1e-5)
+        logs = sorted(last.parents[1].glob("csv*/metrics.csv"))
+        rows = (row for log in logs for row in csv.DictReader(log.open()))
+        losses[run] = {row["step"]: float(row["train/loss"]) for row in rows if row["train/loss"]}
+    for each in losses.values():
+        assert each == pytest.approx(losses["one"], rel=1e-5)
     for end in ends.values():
         assert end["global_step"] == ends["one"]["global_step"]
         torch.testing.assert_close(end["state_dict"], ends["one"]["state_dict"], rtol=1e-4, atol=1e-5)
