@@ -75,7 +75,7 @@ class Stop:
 
 def stuck(scores: Tensor) -> Tensor:
     """Which of the texts have no word left that may be written, `[B]`, by the scores of their next one, `[B, V]`."""
-    return scores.isneginf().all(1)
+    return scores.amax(1).isneginf()
 
 
 def at_end(stops: Sequence[Stop], written: Tensor) -> Tensor:

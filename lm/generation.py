@@ -64,11 +64,13 @@ def _generate(
     ended = torch.zeros(len(generators), dtype=torch.bool, device=prompt.device)
     for _ in range(words):
         scores = constraints.apply(reader.read(tokens.T)[-1], history[:, 1:])
-        ended |= stuck(scores)
+        if (dead := stuck(scores)).any():
+            ended |= dead
+            scores = scores.masked_fill(dead[:, None], 0)  # any word: it is not shown
         if ended.all():
             return
         uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
-        drawn = sampling.draw(scores.masked_fill(ended[:, None], 0), uniform.to(scores.device))
+        drawn = sampling.draw(scores, uniform.to(scores.device))
         yield drawn.where(~ended, ENDED)
         tokens = drawn[:, None]
         history = torch.cat([history, tokens], dim=1) if looks_back else history

@@ -46,7 +46,7 @@ class Sampling:
         scores = log_probs.float()
         scores = (scores - scores.amax(-1, keepdim=True)).div_(self.temperature)
         scores, words = self._truncated(scores)
-        cumulative = scores.exp().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
+        cumulative = scores.exp_().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
         total = cumulative[:, -1:]
         # a product that rounds up to the total would lie beyond the last word
         point = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
