@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 from contextlib import contextmanager
 from itertools import count
 
@@ -114,7 +113,7 @@ def ctrl_c(window):
 
     def press(module, *_):
         if isinstance(module, Core) and next(counted) == window:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
 
     with torch.nn.modules.module.register_module_forward_hook(press):
         yield
