@@ -24,7 +24,7 @@ def test_quick_start_learns_in_two_minutes(tmp_path):
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
 def test_the_examples_recipes_learn_wikitext2_and_score_all_of_it(wikitext2, tmp_path, model):
     arguments = [f"experiment=pytorch_examples/{model}", f"data.root={wikitext2}", "trainer.max_epochs=1"]
-    arguments += ["trainer.limit_train_batches=50", "trainer.log_every_n_steps=50", "hydra.run.dir=run"]
+    arguments += ["trainer.limit_train_batches=100", "trainer.log_every_n_steps=50", "hydra.run.dir=run"]
     done = run("train", *arguments, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
