@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
 
 def beside(path: str | Path, ending: str) -> Path:
     """The place for a result beside a checkpoint: `best.ckpt` and `.json` give `best.json`; a folder keeps its name."""
-    path = Path(path).expanduser().absolute()
+    path = Path(os.path.normpath(Path(path).expanduser().absolute()))
     return path.with_name((path.name if path.is_dir() else path.stem) + ending)
 
 
