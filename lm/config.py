@@ -16,6 +16,7 @@ from typeguard import TypeCheckError, check_type
 from lm.checks import at_least
 from lm.errors import UserError
 from lm.launch import check_shared_name, in_submitit_job
+from lm.ops import check_precision
 
 LARGEST_VOCABULARY = 2**31 - 1  # word numbers are int32
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
@@ -42,7 +43,8 @@ def check(config: DictConfig) -> None:
         _check_pretrained(config)
         _check_optimizer(config)
         with torch.device("meta"):
-            instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
+            model = instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
+        check_precision(model, config.trainer.precision, config.trainer.accelerator, "trainer.precision")
 
 
 def snapshot(config: DictConfig) -> dict[str, Any]:

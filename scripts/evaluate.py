@@ -22,6 +22,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.evaluation import Evaluator
     from lm.evaluation.report import print_report, summary, write_plots
     from lm.files import beside, check_writable
+    from lm.ops import check_precision
     from lm.results import print_facts, write_json
 
     prepare_process()
@@ -33,6 +34,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
         print("evaluation.tune=true with split=valid: the values are chosen on the text that is scored, a flattery.")
     fabric = instantiate(config.fabric)
     language_model = LanguageModel.load(config.ckpt)
+    check_precision(language_model.model, config.fabric.precision, config.fabric.accelerator, "fabric.precision")
     data_config = config.get("data") or language_model.config["data"]
     refuse_foreign_targets(data_config, "lm.data.")
     data = instantiate(data_config, vocabulary=language_model.vocabulary)

@@ -24,7 +24,7 @@ OPTIONS = [
     f"{group}={path.relative_to(CONF / group).with_suffix('')}"
     for group in GROUPS
     for path in sorted((CONF / group).rglob("*.yaml"))
-    if path.parent.name != "head" and path.stem != "base"
+    if path.parent.name not in ("head", "embedding") and path.stem != "base"
 ]
 
 

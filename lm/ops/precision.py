@@ -1,6 +1,11 @@
-"""The fastest precision that training and evaluation may use without harm."""
+"""Which precisions a machine computes in, and which of them training and evaluation use by default."""
+
+import functools
 
 import torch
+from torch import nn
+
+from lm.errors import UserError
 
 
 def fast_precision(accelerator: str) -> str:
@@ -12,6 +17,43 @@ def fast_precision(accelerator: str) -> str:
     Args:
         accelerator: Lightning's name of it, such as cpu or gpu.
     """
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     able = torch.cpu.get_capabilities()
-    return "bf16-mixed" if on_cpu and (able.get("avx512_bf16") or able.get("amx_bf16")) else "32-true"
+    native = able.get("avx512_bf16") or able.get("amx_bf16")
+    return "bf16-mixed" if runs_on_cpu(accelerator) and native and has_bfloat16_lstm() else "32-true"
+
+
+def check_precision(model: nn.Module, precision: str | int, accelerator: str, key: str) -> None:
+    """Check before any work that this CPU has the kernels for a model in a 16-bit mixed precision.
+
+    Args:
+        model: whose layers to look at.
+        precision: Lightning's name of it.
+        accelerator: Lightning's name of it.
+        key: of the precision in the config.
+
+    Raises:
+        UserError: if the CPU lacks them.
+    """
+    mixed = str(precision) in ("bf16", "bf16-mixed", "16", "16-mixed")  # Lightning runs the latter as bf16 on a CPU
+    has_lstm = any(isinstance(module, nn.LSTM) for module in model.modules())
+    if mixed and has_lstm and runs_on_cpu(accelerator) and not has_bfloat16_lstm():
+        raise UserError(
+            f"{key}={precision} given, but this CPU has no AVX-512, without which oneDNN has no LSTM in bfloat16: "
+            f"use {key}=32-true, or model=gru."
+        )
+
+
+def runs_on_cpu(accelerator: str) -> bool:
+    """Whether Lightning's `accelerator` means the CPU on this machine."""
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+
+
+@functools.cache
+def has_bfloat16_lstm() -> bool:
+    """Whether oneDNN has an LSTM in bfloat16 here: it needs AVX-512, and heeds ONEDNN_MAX_CPU_ISA."""
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
