@@ -14,6 +14,7 @@ from lm.models.state import State
 POSITIONS = ("sinusoidal", "rotary")
 NORMS = ("post", "pre")
 ACTIVATIONS = ("relu", "gelu", "swiglu")
+INITIALISATIONS = ("default", "xavier")
 
 
 class TransformerCore(Core):
@@ -28,11 +29,16 @@ class TransformerCore(Core):
         feedforward_size: the width inside each layer's feed-forward block.
         num_layers: the number of layers.
         num_heads: attention heads, a divisor of `hidden_size`.
-        dropout: the share dropped of the inputs, the attention weights, and each block's inner and outer outputs.
+        dropout: the share dropped of the inputs and, inside the layers, of the attention weights and of each block's
+            inner and outer outputs.
         context: the number of positions that it is meant to look over: those of a training window.
         positions: "sinusoidal" adds them to the inputs; "rotary" turns queries and keys (Su et al. 2021).
-        norm: "post" normalises after each residual sum; "pre" before each block and once at the end.
+        norm: "post" normalises after each residual sum; "pre" before each block.
         activation: of the feed-forward block: "relu", "gelu", or "swiglu" (Shazeer 2020).
+        final_norm: whether a LayerNorm follows the last layer; None means with norm="pre" only.
+        layer_dropout: the dropout inside the layers, where it differs from that of the inputs.
+        initialisation: of the layers' matrices: "default", as `nn.TransformerEncoderLayer` draws them, or "xavier",
+            Xavier-uniform for all of them, as `nn.Transformer` does.
 
     Raises:
         UserError: if a value is out of range or `num_heads` does not divide `hidden_size`.
@@ -52,11 +58,16 @@ class TransformerCore(Core):
         positions: str = "sinusoidal",
         norm: str = "post",
         activation: str = "relu",
+        final_norm: bool | None = None,
+        layer_dropout: float | None = None,
+        initialisation: str = "default",
     ) -> None:
         super().__init__()
+        layer_dropout = dropout if layer_dropout is None else layer_dropout
         at_least(1, hidden_size=hidden_size, feedforward_size=feedforward_size, num_layers=num_layers)
         at_least(1, num_heads=num_heads, context=context)
-        probability(dropout=dropout)
+        probability(dropout=dropout, layer_dropout=layer_dropout)
+        one_of(INITIALISATIONS, initialisation=initialisation)
         one_of(POSITIONS, positions=positions)
         one_of(NORMS, norm=norm)
         if hidden_size % num_heads:
@@ -72,10 +83,15 @@ class TransformerCore(Core):
         self.scale = math.sqrt(input_size)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
-            TransformerLayer(hidden_size, feedforward_size, num_heads, dropout, norm, activation)
+            TransformerLayer(hidden_size, feedforward_size, num_heads, layer_dropout, norm, activation)
             for _ in range(num_layers)
         )
-        self.final_norm = nn.LayerNorm(hidden_size) if norm == "pre" else nn.Identity()
+        has_final_norm = norm == "pre" if final_norm is None else final_norm
+        self.final_norm = nn.LayerNorm(hidden_size) if has_final_norm else nn.Identity()
+        if initialisation == "xavier":
+            for parameter in self.layers.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Read `[T, B, E]` after the positions of `state`; returns the outputs `[T, B, H]` and the longer state."""

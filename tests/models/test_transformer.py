@@ -13,10 +13,10 @@ from lm.models.transformer import FeedForward, causal_mask, position_angles, rot
 SIZES = {"hidden_size": 8, "feedforward_size": 20, "num_layers": 3, "num_heads": 2, "dropout": 0.0, "context": 9}
 
 
-def torchs_encoder(core: TransformerCore, norm: str, activation: str) -> nn.TransformerEncoder:
+def torchs_encoder(core: TransformerCore, norm: str, activation: str, final_norm: bool) -> nn.TransformerEncoder:
     """torch's encoder with the weights of ours."""
     layer = nn.TransformerEncoderLayer(8, 2, 20, 0.0, activation, norm_first=norm == "pre")
-    final = nn.LayerNorm(8) if norm == "pre" else None
+    final = nn.LayerNorm(8) if final_norm else None
     theirs = nn.TransformerEncoder(layer, 3, norm=final, enable_nested_tensor=False)
     names = {
         "attention.query_key_value.weight": "self_attn.in_proj_weight",
@@ -37,11 +37,14 @@ def torchs_encoder(core: TransformerCore, norm: str, activation: str) -> nn.Tran
     return theirs
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize(
+    ("norm", "option", "final_norm"),
+    [("post", None, False), ("post", True, True), ("pre", None, True), ("pre", False, False)],
+)
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_equals_torchs_transformer_encoder(norm, activation):
+def test_equals_torchs_transformer_encoder(norm, option, final_norm, activation):
     torch.manual_seed(0)
-    core = TransformerCore(8, **SIZES, norm=norm, activation=activation)
+    core = TransformerCore(8, **SIZES, norm=norm, activation=activation, final_norm=option)
     for parameter in core.parameters():  # norms and biases start as ones and zeros, which hides their mix-ups
         nn.init.normal_(parameter, std=0.3)
     inputs = torch.randn(7, 3, 8)
@@ -49,7 +52,7 @@ def test_equals_torchs_transformer_encoder(norm, activation):
     encoding = torch.zeros(7, 1, 8)
     encoding[:, 0, 0::2], encoding[:, 0, 1::2] = position.sin(), position.cos()
     mask = torch.log(torch.tril(torch.ones(7, 7)))
-    expected = torchs_encoder(core, norm, activation)(inputs * math.sqrt(8) + encoding, mask=mask)
+    expected = torchs_encoder(core, norm, activation, final_norm)(inputs * math.sqrt(8) + encoding, mask=mask)
     outputs, _ = core(inputs, core.initial_state(3))
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
 
@@ -90,10 +93,25 @@ def test_swiglu_gates_one_half_by_the_other():
 
 
 def test_dropout_reaches_every_layer():
-    core = TransformerCore(8, **SIZES | {"dropout": 0.3})
-    rates = [module.p for module in core.modules() if isinstance(module, nn.Dropout)]
-    assert rates == [0.3] * (1 + 2 * 3)
-    assert all(layer.attention.dropout == 0.3 for layer in core.layers)
+    for layer_dropout, rate in ((None, 0.3), (0.1, 0.1), (0.0, 0.0)):
+        core = TransformerCore(8, **SIZES | {"dropout": 0.3}, layer_dropout=layer_dropout)
+        rates = [module.p for module in core.modules() if isinstance(module, nn.Dropout)]
+        assert rates == [0.3] + [rate] * (2 * 3)
+        assert all(layer.attention.dropout == rate for layer in core.layers)
+
+
+@pytest.mark.parametrize("activation", ["relu", "swiglu"])
+def test_xavier_draws_every_matrix_of_the_layers_and_leaves_the_rest(activation):
+    torch.manual_seed(0)
+    sizes = SIZES | {"hidden_size": 128, "feedforward_size": 300}
+    default, xavier = (
+        TransformerCore(64, **sizes, activation=activation, initialisation=name) for name in ("default", "xavier")
+    )
+    for (name, before), after in zip(default.named_parameters(), xavier.parameters(), strict=True):
+        expected = before.abs().max()
+        if name.startswith("layers") and after.dim() > 1:
+            expected = torch.tensor(math.sqrt(6 / sum(after.shape)))
+        torch.testing.assert_close(after.abs().max(), expected, rtol=0.05, atol=0)
 
 
 def test_inputs_of_another_size_are_projected():
@@ -111,6 +129,8 @@ def test_inputs_of_another_size_are_projected():
         ({"activation": "tanh"}, "activation=tanh given, but it must be one of relu, gelu, swiglu"),
         ({"positions": "rotary", "num_heads": 8}, "rotary needs an even"),
         ({"dropout": -0.1}, "dropout=-0.1"),
+        ({"layer_dropout": 1.0}, "layer_dropout=1.0"),
+        ({"initialisation": "he"}, "initialisation=he given, but it must be one of default, xavier"),
     ],
 )
 def test_values_out_of_range_are_refused(wrong, message):
