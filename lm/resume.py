@@ -1,17 +1,24 @@
-"""Going on with a run that was killed: which checkpoint, and whether it is of the same kind."""
+"""Resuming a run: which checkpoint, and whether its config and its text are those of this run."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from lm import checkpoint
 from lm.config import snapshot
+from lm.data import Corpus
 from lm.errors import UserError
 from lm.launch import started_again
 
 SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must keep; the trainer may change
+# where the text comes from may change, too: `check_same_text` compares the text itself
+FREE = ("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained")
+KEY = "resume"  # where the entry of `lm.callbacks.ResumePoint` stands in a checkpoint
 
 
 def continue_run(config: DictConfig) -> Path | None:
@@ -37,9 +44,9 @@ def continue_run(config: DictConfig) -> Path | None:
             f"{config.run_dir} holds checkpoints of another run: go on with it by ckpt={own}, "
             "or choose another hydra.run.dir."
         )
-    for key in _differences({name: stored.config.get(name) for name in SAME}, _compared(config)):
+    if difference := _difference(stored, snapshot(config)):
         raise UserError(
-            f"The run of ckpt={path} had another {key}: go on with the same one, "
+            f"The run of ckpt={path} had another {difference}: go on with the same one, "
             f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
         )
     config.run_dir = str(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
@@ -52,25 +59,69 @@ def continue_run(config: DictConfig) -> Path | None:
     return path
 
 
+def check_same_text(path: Path, corpus: Corpus) -> None:
+    """Compare the text that a run was trained on with `corpus`; a changed test text is only warned of.
+
+    Raises:
+        UserError: if it was trained on other words or another training or validation text, or is not resumable.
+    """
+    stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    if KEY not in stored:
+        raise UserError("This checkpoint holds a model, but no point to go on from: use last.ckpt of its run.")
+    then, now = stored[KEY]["text"], corpus.checksums()
+    changed = [part for part in now if then[part] != now[part]]
+    if changed == ["test"]:
+        message = f"The test text is not the one that the run of ckpt={path} began with: do not compare its results."
+        rank_zero_only(print)(message, file=sys.stderr, flush=True)
+    elif changed:
+        what = f"another {'training' if 'train' in changed else 'validation'} text"
+        if "vocabulary" in changed:
+            what = _changed_words(stored[checkpoint.KEY]["vocabulary"], corpus.vocabulary.words)
+        raise UserError(
+            f"The run of ckpt={path} was trained on another text ({what}): give data.root the folder of its own text, "
+            "or begin a new run without ckpt."
+        )
+
+
+def _changed_words(old: list[str], new: list[str]) -> str:
+    if set(old) == set(new):
+        return f"the same {len(new):,} words, but in another order of frequency"
+    added, lost = len({*new} - {*old}), len({*old} - {*new})
+    return f"a vocabulary of {len(old):,} words, now {len(new):,}: {added:,} are new and {lost:,} are gone"
+
+
 def _newest(config: DictConfig) -> tuple[Path, checkpoint.Checkpoint]:
+    """The newest run of this config; says which newer ones are damaged, and how the newest one differs."""
     runs = Path(config.run_dir).absolute().parent
-    wanted = _compared(config)
+    plain = snapshot(config)
+    skipped = ""
     for path in sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             stored = checkpoint.load(path)
-        except UserError:
-            continue  # damaged, or from elsewhere
-        if {name: stored.config.get(name) for name in SAME} == wanted:
+        except UserError as error:
+            rank_zero_only(print)(f"Skipped for ckpt=last: {error}", file=sys.stderr, flush=True)
+            skipped = skipped or f" (the newest, {path}, cannot be read)"
+            continue
+        difference = _difference(stored, plain)
+        if difference is None:
+            if skipped:
+                rank_zero_only(print)(f"Resuming {path}{skipped}.", file=sys.stderr, flush=True)
             return path, stored
-    raise UserError(f"ckpt=last given, but no run in {runs} has this config and a last.ckpt: begin one without ckpt.")
+        skipped = skipped or f" (the newest, {path}, had another {difference})"
+    raise UserError(
+        f"ckpt=last given, but no run in {runs} has this config and a last.ckpt{skipped}: begin one without ckpt."
+    )
 
 
-def _compared(config: DictConfig) -> dict[str, Any]:
-    plain = snapshot(config)
-    return {name: plain[name] for name in SAME}
+def _difference(stored: checkpoint.Checkpoint, config: Mapping[str, Any]) -> str | None:
+    """The first key that a run must keep and that differs, with both values."""
+    old, new = ({name: part.get(name) for name in SAME} for part in (stored.config, config))
+    return next(_differences(old, new), None)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if path in FREE:
+        return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))

@@ -31,7 +31,7 @@ def train(config: DictConfig) -> dict[str, float]:
         validation_metrics,
         write_json,
     )
-    from lm.resume import continue_run
+    from lm.resume import check_same_text, continue_run
     from lm.sweep import METRICS_FILE
     from lm.whole_checkpoints import WholeOrNothing
 
@@ -47,6 +47,8 @@ def train(config: DictConfig) -> dict[str, float]:
 
     data = instantiate(config.data)
     vocabulary = data.corpus.vocabulary
+    if resumed is not None:
+        check_same_text(resumed, data.corpus)
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     if resumed is None:
         begin_with_vectors(model, vocabulary)

@@ -14,13 +14,12 @@ from torch import Tensor
 from lm.callbacks.on_signal import OnSignal, in_any_process
 from lm.checks import above_zero, at_least
 from lm.data import Windows
-from lm.errors import UserError
 from lm.launch import is_requeued_by_us, requeue
 from lm.models import map_state
 from lm.module import TrainingModule
 from lm.randomness import random_state, set_random_state
+from lm.resume import KEY
 
-KEY = "resume"  # where our entry stands in a checkpoint
 TERMINATED = 128 + signal.SIGTERM  # what a shell, and a scheduler, takes for an end by SIGTERM
 
 
@@ -52,6 +51,12 @@ class ResumePoint(OnSignal):
         self.is_saving = False
         self.windows: dict[str, int] = {}  # where the next step stands in the text
         self.stored: dict[str, Any] | None = None
+        self.text: dict[str, int] = {}  # the checksums of what it is trained on
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note which text this is, once."""
+        if stage == "fit":
+            self.text = trainer.datamodule.corpus.checksums()  # type: ignore[attr-defined]  # Lightning sets it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals to end: Lightning's ways of ending save nothing, or in the midst of a step."""
@@ -112,18 +117,12 @@ class ResumePoint(OnSignal):
             torch.distributed.all_gather_object(processes, own)
         stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
         checkpoint[KEY] = {"processes": processes, "windows": self.windows, "batches_that_stepped": stepped}
+        checkpoint[KEY]["text"] = self.text
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what was added for the first step.
-
-        Raises:
-            UserError: if the checkpoint was written by another callback.
-        """
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        if KEY not in checkpoint:
-            raise UserError("This checkpoint holds a model, but no point to go on from: use last.ckpt of its run.")
-        self.stored = checkpoint[KEY]
+        """Keep what was added for the first step."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.stored = checkpoint[KEY]
 
     def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
         steps = trainer.global_step - self.saved_step

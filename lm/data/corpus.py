@@ -16,7 +16,7 @@ from lm.data.vocabulary import EOS, UNK, Vocabulary
 from lm.errors import UserError
 from lm.files import written_aside
 
-FORMAT = 2  # of the cache; raise it when encoding changes
+FORMAT = 3  # of the cache; raise it when encoding changes
 BLOCK = 1 << 20  # characters read at a time: a list of words never holds more than this much text
 
 
@@ -27,6 +27,13 @@ class Corpus(NamedTuple):
     train: Tensor
     valid: Tensor
     test: Tensor
+
+    def checksums(self) -> dict[str, int]:
+        """The CRC-32 of the vocabulary and of each split: what identifies the text, wherever its files are."""
+        words = "\n".join(self.vocabulary.words).encode()
+        return {"vocabulary": zlib.crc32(words)} | {
+            split: zlib.crc32(getattr(self, split).numpy().data) for split in Splits._fields
+        }
 
 
 def load_corpus(
@@ -123,18 +130,13 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
-def _checksum(corpus: Corpus) -> list[int]:
-    words = "\n".join(corpus.vocabulary.words).encode()
-    return [zlib.crc32(words), *(zlib.crc32(ids.numpy().data) for ids in corpus[1:])]
-
-
 def _read(path: Path) -> Corpus | None:
     """The cached corpus, or None where there is none or it is damaged."""
     try:
         stored = torch.load(path, mmap=True, weights_only=True)
         vocabulary = Vocabulary(stored["vocabulary"].split("\n"))
         corpus = Corpus(vocabulary, *(stored[split] for split in Splits._fields))
-        return corpus if stored["checksum"] == _checksum(corpus) else None
+        return corpus if stored["checksums"] == corpus.checksums() else None
     except Exception:  # damage shows in many ways, and the mend is always to encode anew
         return None
 
@@ -142,7 +144,7 @@ def _read(path: Path) -> Corpus | None:
 def _write(corpus: Corpus, path: Path) -> None:
     try:
         with written_aside(path) as aside:
-            texts = {"vocabulary": "\n".join(corpus.vocabulary.words), "checksum": _checksum(corpus)}
+            texts = {"vocabulary": "\n".join(corpus.vocabulary.words), "checksums": corpus.checksums()}
             torch.save(texts | dict(zip(Splits._fields, corpus[1:], strict=True)), aside)
     except OSError as error:
         raise UserError(f"Cannot write the encoded corpus to {path.parent} ({error}): set data.cache_dir.") from error
