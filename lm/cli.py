@@ -1,4 +1,4 @@
-"""What the scripts share: a user's mistake ends in one line, and free text needs no quoting."""
+"""What the scripts share: a user's mistake ends in one line."""
 
 import contextlib
 import functools
@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,30 +62,6 @@ def users_mistake(error: BaseException) -> str | None:
 def _is_misconfiguration(error: BaseException) -> bool:
     """Lightning's own word for a user's mistake; by name, so that `--help` need not import Lightning."""
     return type(error).__name__ == "MisconfigurationException"
-
-
-def quote_free_text(arguments: list[str], keys: Iterable[str]) -> list[str]:
-    """Quote the values of `keys` so that Hydra takes commas, apostrophes and brackets in them as text."""
-    return [_quoted(argument) if argument.partition("=")[0] in keys else argument for argument in arguments]
-
-
-def _quoted(argument: str) -> str:
-    key, _, value = argument.partition("=")
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return argument
-    # Hydra unescapes a quote, and the backslashes before it or before the end, but no others
-    escaped = ""
-    for i, part in enumerate(value.split('"')):
-        if i:
-            escaped += '\\"'
-        trailing = len(part) - len(part.rstrip("\\"))
-        escaped += part + "\\" * trailing
-    return f'{key}="{escaped}"'
-
-
-def accept_free_text(*keys: str) -> None:
-    """Let this script's `keys` be given as plain text on the command line."""
-    sys.argv[1:] = quote_free_text(sys.argv[1:], keys)
 
 
 def warn_of_unknown_words(words: list[str]) -> None:

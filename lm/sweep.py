@@ -44,7 +44,7 @@ def report(folder: Path) -> None:
         table.add_row(*(_shown(value) for value in (row | {"overrides": own}).values()))
     console = Console()
     console.print(table)
-    console.print(f"sweep: {folder / 'sweep.csv'}", soft_wrap=True, highlight=False)
+    console.print(f"sweep: {folder / 'sweep.csv'}", soft_wrap=True, highlight=False, markup=False)
 
 
 def job_row(hydra_folder: Path) -> dict[str, Any]:

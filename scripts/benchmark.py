@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lm.cli import one_line_errors
+from lm.command_line import prepare_command_line
 
 
 def benchmark(config: DictConfig) -> list[dict]:
@@ -24,7 +25,7 @@ def benchmark(config: DictConfig) -> list[dict]:
         write_json({"machine": machine(), "rows": found}, f"{config.out}.json")
     save_figure(chart(found), f"{config.out}.png")
     console.print(table(found))
-    console.print(f"on {machine()}; written to {config.out}.json and {config.out}.png", soft_wrap=True)
+    console.print(f"on {machine()}; written to {config.out}.json and {config.out}.png", soft_wrap=True, markup=False)
     return found
 
 
@@ -36,4 +37,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    prepare_command_line()
     main()

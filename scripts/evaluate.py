@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lm.cli import one_line_errors
+from lm.command_line import prepare_command_line
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
@@ -69,4 +70,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    prepare_command_line()
     main()

@@ -7,6 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lm.cli import one_line_errors
+from lm.command_line import prepare_command_line
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,4 +67,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    prepare_command_line()
     main()

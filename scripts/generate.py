@@ -6,7 +6,8 @@ from itertools import chain, zip_longest
 import hydra
 from omegaconf import DictConfig
 
-from lm.cli import accept_free_text, one_line_errors, warn_of_unknown_words
+from lm.cli import one_line_errors, warn_of_unknown_words
+from lm.command_line import prepare_command_line
 from lm.errors import UserError
 
 NOT_OF_WRITING = ("ckpt", "prompt", "prompt_file", "detokenize", "out")  # all other keys are options of Writing
@@ -83,5 +84,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    accept_free_text("prompt")
+    prepare_command_line("prompt")
     main()

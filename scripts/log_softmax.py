@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lm.cli import one_line_errors
+from lm.command_line import prepare_command_line
 
 
 def log_softmax(config: DictConfig) -> Path:
@@ -28,4 +29,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    prepare_command_line()
     main()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 import hydra
 from omegaconf import DictConfig
 
-from lm.cli import accept_free_text, one_line_errors, warn_of_unknown_words
+from lm.cli import one_line_errors, warn_of_unknown_words
+from lm.command_line import prepare_command_line
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -148,5 +149,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    accept_free_text("text")
+    prepare_command_line("text")
     main()

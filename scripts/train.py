@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lm.cli import one_line_errors
+from lm.command_line import prepare_command_line
 
 if TYPE_CHECKING:
     from lm.data import Vocabulary
@@ -92,4 +93,5 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    prepare_command_line()
     main()
