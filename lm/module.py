@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lm import checkpoint
+from lm.accumulation import AccumulatedWindows
 from lm.data.vocabulary import Vocabulary
-from lm.data.windows import Window
+from lm.data.windows import Window, Windows
 from lm.errors import UserError
 from lm.metrics import TextLoss
 from lm.models import State, TokenModel
@@ -49,6 +51,7 @@ class TrainingModule(LightningModule):
         # the two never share a state.
         self.train_state: State | None = None
         self.eval_state: State | None = None
+        self.accumulated = AccumulatedWindows()
         self.clock = Clock()
         self.is_logging_step = False
 
@@ -59,6 +62,7 @@ class TrainingModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Begin to count time: `on_train_epoch_start` does not run where a run goes on in mid-epoch."""
+        self.accumulated.reset()
         self.clock.restart()
 
     def on_train_epoch_start(self) -> None:
@@ -78,13 +82,37 @@ class TrainingModule(LightningModule):
             self._log_interval()
         loss = nll.mean()
         self._stop_if_not_finite(loss)
-        return loss
+        return loss * self.accumulated.weight(window)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the norm of the gradient before it is clipped."""
+        """Average the accumulated gradient over its tokens, log its norm before it is clipped, adapt the step size."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        scale = self.accumulated.scale(self.trainer.accumulate_grad_batches)
+        if scale != 1:
+            torch._foreach_mul_(gradients, scale)
         if self.is_logging_step:
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
+        windows = self.trainer.train_dataloader
+        if isinstance(windows, Windows) and windows.jitter:
+            # as in AWD-LSTM, so that a token of a short window does not move the weights further than one of a long one
+            for group in optimizer.param_groups:
+                group["lr"] *= self.accumulated.mean_length / windows.bptt
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step; afterwards the learning rate is what the schedule has set."""
+        rates = [group["lr"] for group in optimizer.param_groups]
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        finally:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            self.accumulated.reset()
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -158,7 +186,8 @@ class TrainingModule(LightningModule):
     def _ends_an_interval(self, batch_idx: int) -> bool:
         """Whether this is the last window of an optimizer step that Lightning logs."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
-        steps_now = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        batches = batch_idx + 1
+        steps_now = batches % self.trainer.accumulate_grad_batches == 0 or batches == self.trainer.num_training_batches
         return bool(every) and steps_now and (self.trainer.global_step + 1) % every == 0
 
     def _log_interval(self) -> None:

@@ -27,7 +27,7 @@ class TextDataModule(LightningDataModule):
         batch_size: columns of training text, over all devices.
         eval_batch_size: columns of validation and test text, over all devices.
         bptt: steps in a window.
-        bptt_jitter: whether training windows vary in length as in AWD-LSTM.
+        bptt_jitter: whether training windows vary in length as in AWD-LSTM, and the learning rate with them.
         trim_evaluation: drop the words that do not fill a row, and each column's first word, as pytorch/examples
             does; False scores every word once.
         seed: of the jitter.

@@ -90,6 +90,7 @@ class Windows:
 
     def __init__(self, columns: Window, bptt: int, jitter: bool = False, seed: int = 0) -> None:
         self.columns = columns
+        self.bptt = bptt
         self.jitter = jitter
         self.seed = seed
         steps = len(columns.inputs)
