@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from lm.errors import UserError
+from lm.text import open_text
 
 
 @contextmanager
@@ -35,14 +36,12 @@ def refusals(action: str) -> Iterator[None]:
     """Tell in one line what the system refuses: `action` is "write PATH" or "read KEY=PATH".
 
     Raises:
-        UserError: if it refuses, or a text is not UTF-8.
+        UserError: if it refuses.
     """
     try:
         yield
     except OSError as error:
         raise UserError(f"Cannot {action}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"Cannot {action}: it is not UTF-8.") from error
 
 
 @contextmanager
@@ -101,8 +100,9 @@ def read_text(path: str | Path, key: str) -> str:
     Raises:
         UserError: if it cannot be read, or is not UTF-8.
     """
-    with refusals(f"read {key}={path}"):
-        return Path(path).expanduser().read_text(encoding="utf-8")
+    name = f"{key}={path}"
+    with refusals(f"read {name}"), open_text(Path(path).expanduser(), name) as lines:
+        return "".join(lines)
 
 
 def json_text(values: Any, **options: Any) -> str:

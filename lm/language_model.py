@@ -12,12 +12,13 @@ from torch import Tensor
 from lm import checkpoint
 from lm.attention import attention_weights
 from lm.beam_search import beam_search
-from lm.data.vocabulary import EOS, Vocabulary
+from lm.data.vocabulary import EOS, Vocabulary, words_of_line
 from lm.errors import UserError
 from lm.export.folder import read_folder
 from lm.generation import generate_ids
 from lm.models import TokenModel
 from lm.reader import CHUNK, Reader
+from lm.text import split_lines
 from lm.writing import Writing
 
 
@@ -74,11 +75,11 @@ class LanguageModel:
 
     def unknown(self, text: str) -> list[str]:
         """The words of `text`, in order, that the model sees only as `<unk>`."""
-        return [word for word in text.split() if word not in self.vocabulary]
+        return [word for word in words_of(text) if word not in self.vocabulary]
 
     def log_prob(self, text: str, eos: bool = True) -> float:
         """The log-probability of a text in nats: the sum over its lines, each scored by itself, without blank ones."""
-        return sum(self.score(line, eos=eos).log_prob for line in text.split("\n") if line.strip())
+        return sum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
         """Score a line of words separated by white space.
@@ -88,7 +89,7 @@ class LanguageModel:
             top: how many of the model's own first choices to name at each position.
             eos: whether the line's end is scored, too, as it is in a corpus.
         """
-        words = line.split() + [EOS] * eos
+        words = words_of_line(line, eos)
         log_probs, likeliest = [], []
         for targets, rows in self._read_line(words):
             log_probs += rows.gather(1, targets[:, None]).squeeze(1).tolist()
@@ -99,7 +100,7 @@ class LanguageModel:
 
     def log_probs(self, line: str, eos: bool = True) -> Tensor:
         """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""
-        words = line.split() + [EOS] * eos
+        words = words_of_line(line, eos)
         return torch.cat([torch.empty(0, len(self.vocabulary)), *(rows for _, rows in self._read_line(words))])
 
     def attention(self, line: str) -> tuple[list[str], Tensor]:
@@ -108,7 +109,7 @@ class LanguageModel:
         Raises:
             UserError: if the model has no attention, or the line is longer than it looks over.
         """
-        words = [EOS, *line.split()]
+        words = [EOS, *words_of_line(line, eos=False)]
         weights = attention_weights(self.model, self.vocabulary.encode(words).to(self._device)[:, None])
         return words, weights[:, 0].cpu()
 
@@ -190,8 +191,8 @@ class LanguageModel:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, with `<eos>` where a line ends: what `as_text` undoes."""
-    first, *lines = (line.split() for line in text.split("\n"))
-    return first + [word for line in lines for word in (EOS, *line)]
+    *lines, last = split_lines(text)
+    return [word for line in lines for word in words_of_line(line)] + words_of_line(last, eos=False)
 
 
 def pieces(words: Iterable[str]) -> Iterator[str]:

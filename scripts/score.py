@@ -62,18 +62,18 @@ def score(config: DictConfig) -> list["Score"]:
 def lines_of(config: DictConfig) -> Iterator[str]:
     """Yield the lines of `text`, `file` or the standard input that have any words, as they come."""
     from lm.files import read_text
+    from lm.text import checked, split_lines
 
     if config.text is not None:
-        lines: Iterable[str] = str(config.text).split("\n")
+        lines: Iterable[str] = split_lines(str(config.text))
+    elif config.file == "-":
+        lines = checked(sys.stdin, "The standard input")
     else:
-        lines = sys.stdin if config.file == "-" else read_text(config.file, "file").split("\n")
+        lines = read_text(config.file, "file").split("\n")
     nothing = True
-    try:
-        for line in filter(str.strip, lines):
-            nothing = False
-            yield line
-    except UnicodeDecodeError as error:
-        raise UserError("The standard input is not UTF-8.") from error
+    for line in filter(str.strip, lines):
+        nothing = False
+        yield line
     if nothing:
         raise UserError("There is nothing to score: give text=..., file=PATH, or words on the standard input.")
 
@@ -129,7 +129,7 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
 
 def picture(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure":
     """Draw lines."""
-    from lm.data import EOS
+    from lm.data.vocabulary import words_of_line
     from lm.plots import attention_maps, log_prob_heat_map, shaded_text
 
     if config.view == "attention":
@@ -137,7 +137,7 @@ def picture(model: "LanguageModel", lines: Sequence[str], config: DictConfig) ->
         return attention_maps(weights, words)
     if config.view == "text":
         return shaded_text([model.score(line, CANDIDATES, config.eos) for line in lines])
-    words_of_lines = [[*line.split(), *[EOS] * config.eos] for line in lines]
+    words_of_lines = [words_of_line(line, config.eos) for line in lines]
     return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], words_of_lines)
 
 

@@ -54,7 +54,7 @@ def test_an_interrupted_folder_leaves_nothing_and_a_full_one_is_never_replaced(t
 
 def test_what_the_system_refuses_is_one_line_with_its_reason(tmp_path):
     (tmp_path / "latin").write_bytes(b"\xe9")
-    with pytest.raises(UserError, match=r"Cannot read file=.*latin: it is not UTF-8\."):
+    with pytest.raises(UserError, match=r"^file=.*latin is not UTF-8 text \(byte 0\)"):
         read_text(tmp_path / "latin", "file")
     with pytest.raises(UserError, match=r"Cannot read file=.*nowhere: No such file or directory\."):
         read_text(tmp_path / "nowhere", "file")

@@ -63,13 +63,17 @@ class Contender:
 def forget_peak() -> None:
     """Let Linux measure the peak of this process's memory from now on: its start and the parent's count, too."""
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_bytes() -> int:
     """The most memory that this process has held, where Linux is asked since `forget_peak`."""
     try:
-        [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+        [line] = [
+            line
+            for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+            if line.startswith("VmHWM")
+        ]
         return 1024 * int(line.split()[1])
     except (OSError, ValueError):
         unit = 1 if sys.platform == "darwin" else 1024

@@ -77,7 +77,7 @@ def read_corpus(files: list[str]) -> tuple[dict[str, int], list[Tensor]]:
     numbers: dict[str, int] = {}
     streams = []
     for file in files:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         for line in lines:
             for word in [*line.split(), "<eos>"]:
                 if word not in numbers:

@@ -3,7 +3,8 @@
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm.data.sources import Splits
-from lm.data.vocabulary import EOS, UNK, Vocabulary
+from lm.data.sources import Splits, digest
+from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word, words_of_line
 from lm.errors import UserError
 from lm.files import written_aside
+from lm.text import open_text
 
-FORMAT = 3  # of the cache; raise it when encoding changes
-BLOCK = 1 << 20  # characters read at a time: a list of words never holds more than this much text
+FORMAT = 4  # of the cache; raise it when encoding changes
 
 
 class Corpus(NamedTuple):
@@ -34,6 +35,12 @@ class Corpus(NamedTuple):
         return {"vocabulary": zlib.crc32(words)} | {
             split: zlib.crc32(getattr(self, split).numpy().data) for split in Splits._fields
         }
+
+    def unknown_share(self, split: str) -> float:
+        """The share of `<unk>` among the words of a split, its line ends left out."""
+        stream, vocabulary = getattr(self, split), self.vocabulary
+        words = int((stream != vocabulary.eos_id).sum())
+        return int((stream == vocabulary.unk_id).sum()) / max(words, 1)
 
 
 def load_corpus(
@@ -53,9 +60,9 @@ def load_corpus(
         vocabulary: encode with these words; None builds the vocabulary from the training split.
 
     Raises:
-        UserError: if a file is not UTF-8 or the cache cannot be written.
+        UserError: if a file is not UTF-8 or holds no words, or the cache cannot be written.
     """
-    settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(_sha256, splits)]
+    settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(digest, splits)]
     path = cache_dir / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:32]}.pt"
     if corpus := _read(path):
         return corpus
@@ -75,21 +82,27 @@ def encode(splits: Splits, min_count: int, max_size: int | None, vocabulary: Voc
 
 
 def number_words(file: Path, number: Callable[[str], int]) -> np.ndarray:
-    """The numbers `[N]` (int32) of all words of a text file, with that of `<eos>` after every line.
+    """The numbers `[N]` (int32) of all words of a text file, with that of `<eos>` after every line that lacks it.
 
     Raises:
-        UserError: if the file is not UTF-8.
+        UserError: if the file is not UTF-8, or holds no words.
     """
-    blocks = [np.fromiter(map(number, words), np.int32) for words in _blocks_of_words(file)]
-    return np.concatenate(blocks)
+    with open_text(file, str(file)) as lines:
+        words = chain.from_iterable(map(words_of_line, lines))
+        ids = np.fromiter(map(number, words), np.int32)
+    if not (ids != number(EOS)).any():
+        raise UserError(f"{file} holds no words: put the text there.")
+    return ids
 
 
 def choose_words(counts: dict[str, int], min_count: int, max_size: int | None) -> list[str]:
     """The words to keep, most frequent first; ties keep the order of `counts`. `<unk>` and `<eos>` always stay.
 
-    `<unk>` counts what it stands for, so that its rank is its true one.
+    `<unk>` counts what it stands for, so that its rank is its true one; words with control characters are among that.
     """
-    ranked = sorted((word for word in counts if word not in (UNK, EOS)), key=counts.__getitem__, reverse=True)
+    ranked = sorted(
+        (word for word in counts if word not in (UNK, EOS) and is_word(word)), key=counts.__getitem__, reverse=True
+    )
     room = len(ranked) if max_size is None else max_size - 2
     kept = [word for word in ranked[:room] if counts[word] >= min_count]
     unknown = sum(counts.values()) - counts.get(EOS, 0) - sum(map(counts.__getitem__, kept))
@@ -106,28 +119,6 @@ def _encode_training_split(file: Path, min_count: int, max_size: int | None) -> 
     vocabulary = Vocabulary(choose_words(counts, min_count, max_size))
     rank = np.fromiter(map(vocabulary.number, first_seen), np.int32)
     return vocabulary, rank[ids]
-
-
-def _blocks_of_words(file: Path) -> Iterator[list[str]]:
-    try:
-        with file.open(encoding="utf-8") as text:
-            while lines := text.readlines(BLOCK):
-                yield f" {EOS} ".join([*(line.strip("\n") for line in lines), ""]).split()
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not UTF-8 text (byte {_first_bad_byte(file)}): convert it first.") from None
-
-
-def _first_bad_byte(file: Path) -> int:
-    try:
-        file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start
-    return 0
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _read(path: Path) -> Corpus | None:

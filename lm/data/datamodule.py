@@ -1,6 +1,7 @@
 """The LightningDataModule: a source of text in, BPTT windows for this process out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -75,9 +76,23 @@ class TextDataModule(LightningDataModule):
         Raises:
             UserError: if there is none, or it cannot be read.
         """
+        with self._readable():
+            return load_corpus(self.files, self.cache_dir, self.min_count, self.max_size, self.given_vocabulary)
+
+    @cached_property
+    def files(self) -> Splits:
+        """The text files.
+
+        Raises:
+            UserError: if there are none, or several to choose from.
+        """
+        with self._readable():
+            return self.source(self.root)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
         try:
-            splits = self.source(self.root)
-            return load_corpus(splits, self.cache_dir, self.min_count, self.max_size, self.given_vocabulary)
+            yield
         except OSError as error:
             raise UserError(f"Cannot read the text in data.root={self.root}: {error}.") from error
 

@@ -1,7 +1,9 @@
 """Where text comes from: a function `(root) -> Splits` for a folder of files and for a download."""
 
+import functools
+import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,18 +24,24 @@ class Splits(NamedTuple):
 
 
 def folder(root: Path) -> Splits:
-    """The splits that lie in `root`, or in a folder directly below it, under any of FILE_NAMES.
+    """The splits that lie in `root`, or else in a folder directly below it, under any of FILE_NAMES.
 
     Raises:
-        UserError: if a split is missing or empty.
+        UserError: if a split is missing or empty, or there are several corpora to choose from.
     """
-    for directory, pattern in _places(root):
-        files = Splits(*(directory / pattern.format(split=split) for split in Splits._fields))
-        if any(file.is_file() for file in files):
-            return _complete(files)
+    candidates = _candidates([root]) or _candidates(sorted(path for path in root.glob("[!.]*") if path.is_dir()))
+    whole = [files for files in candidates if all(file.is_file() for file in files)]
+    if len(whole) > 1:
+        found = " and ".join(_shown(files) for files in whole)
+        raise UserError(
+            f"data.root={root} holds several texts, {found}: set data.root to a folder that holds only one."
+        )
+    if candidates:
+        return _complete((whole or candidates)[0])
     names = " or ".join(pattern.format(split="{train,valid,test}") for pattern in FILE_NAMES)
+    packed = " (unpack the compressed files there)" if any(root.glob("*train*.*z*")) else ""
     raise UserError(
-        f"No text in data.root={root}: put {names} there, set data.root to a folder that has them, "
+        f"No text in data.root={root}{packed}: put {names} there, set data.root to a folder that has them, "
         "or use data=python_docs, which needs no files."
     )
 
@@ -41,19 +49,51 @@ def folder(root: Path) -> Splits:
 def download(root: Path, files: Mapping[str, str]) -> Splits:
     """The splits in `root`; where there are none, `files` (address → "algorithm:checksum") are fetched first.
 
-    Archives (`.zip`) are unpacked. Each file enters `root` whole and checked, or not at all.
+    Archives (`.zip`) are unpacked. Each file enters `root` whole and checked, or not at all. Splits that lie there
+    already must have the checksums of `files`, too, where these are not archives.
 
     Raises:
-        UserError: if a split is missing or empty, the network is out of reach, or a checksum is wrong.
+        UserError: if a split is missing, empty or of another text, the network is out of reach, or a checksum is wrong.
     """
-    if not any((directory / pattern.format(split="train")).is_file() for directory, pattern in _places(root)):
+    folders = [root, *(path for path in root.glob("[!.]*") if path.is_dir())]
+    if not any(splits.train.is_file() for splits in _candidates(folders)):
         _fetch(root, files)
-    return folder(root)
+    splits = folder(root)
+    for split, file in zip(Splits._fields, splits, strict=True):
+        for address, checksum in files.items():
+            algorithm, _, expected = checksum.partition(":")
+            if split in address.rsplit("/", 1)[-1] and digest(file, algorithm) != expected:
+                raise UserError(
+                    f"{file} is not the {split} split that this data config names: use data=text data.root={root} for "
+                    "other text, or another data.root, into which the right one is downloaded."
+                )
+    return splits
 
 
-def _places(root: Path) -> Iterator[tuple[Path, str]]:
-    directories = [root, *sorted(path for path in root.glob("[!.]*") if path.is_dir())]
-    return ((directory, pattern) for directory in directories for pattern in FILE_NAMES)
+def digest(file: Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file in hexadecimal digits, computed once for each of its contents."""
+    facts = file.stat()
+    return _digest(file, algorithm, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache
+def _digest(file: Path, algorithm: str, *facts: int) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, algorithm).hexdigest()
+
+
+def _candidates(folders: Iterable[Path]) -> list[Splits]:
+    """All splits of which any file is there."""
+    named = (
+        Splits(*(each / name.format(split=split) for split in Splits._fields))
+        for each in folders
+        for name in FILE_NAMES
+    )
+    return [splits for splits in named if any(file.is_file() for file in splits)]
+
+
+def _shown(splits: Splits) -> str:
+    return str(splits.train.with_name(splits.train.name.replace("train", "{train,valid,test}")))
 
 
 def _complete(files: Splits) -> Splits:

@@ -1,5 +1,6 @@
 """Words and their numbers."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -7,6 +8,20 @@ from torch import Tensor
 
 UNK = "<unk>"  # stands for every word that the vocabulary lacks
 EOS = "<eos>"  # ends every line
+
+# Unicode's category Cc and what changes the direction of text: a terminal that shows them may be made to lie
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def is_word(text: str) -> bool:
+    """Whether a vocabulary may hold it: not empty, without white space and control characters."""
+    return text.split() == [text] and not CONTROL_CHARACTER.search(text)
+
+
+def words_of_line(line: str, eos: bool = True) -> list[str]:
+    """The words of a line, without a byte order mark, and `<eos>` after them where the line does not end in it."""
+    words = line.removeprefix("\ufeff").split()
+    return [*words, EOS] if eos and words[-1:] != [EOS] else words
 
 
 class Vocabulary:

@@ -1,5 +1,6 @@
 """Encoding and its cache: every token counted, every damage noticed."""
 
+import gzip
 import threading
 
 import pytest
@@ -27,18 +28,20 @@ def test_every_line_ends_with_eos(tmp_path):
     assert words(loaded, "valid") == ["b", UNK, EOS]
 
 
-@pytest.mark.parametrize("text", ["a b\r\n\r\nc", "a b\n\nc", " a\tb \n \nc\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a b\r\n\r\nc",
+        "a b\n\nc",
+        " a\tb \n \nc\n",
+        "\ufeffa b\r\r\ufeffc",
+        "a\u2028b\n\nc",
+        "a b <eos>\n<eos>\nc <eos>",
+    ],
+)
 def test_line_ends_and_spaces_of_any_kind_give_the_same_words(tmp_path, text):
     loaded = load_corpus(splits_of(tmp_path, train=text), tmp_path / "cache")
     assert words(loaded, "train") == ["a", "b", EOS, EOS, "c", EOS]
-
-
-def test_text_longer_than_a_block_is_cut_nowhere(tmp_path, monkeypatch):
-    text = "".join(f"w{i} w{i % 7}\n" for i in range(300))
-    whole = words(load_corpus(splits_of(tmp_path, train=text), tmp_path / "cache"), "train")
-    monkeypatch.setattr(corpus, "BLOCK", 64)
-    assert words(load_corpus(splits_of(tmp_path, train=text), tmp_path / "other"), "train") == whole
-    assert whole == text.replace("\n", f" {EOS} ").split()
 
 
 def test_vocabulary_is_ordered_by_frequency_and_ties_by_first_appearance(tmp_path):
@@ -80,6 +83,47 @@ def test_changed_text_or_settings_are_encoded_anew(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
+def test_a_line_that_ends_in_eos_gets_no_second_one(tmp_path):
+    loaded = load_corpus(splits_of(tmp_path, train="a <eos>\na <eos> b\na<eos>\n"), tmp_path / "cache")
+    assert words(loaded, "train") == ["a", EOS, "a", EOS, "b", EOS, "a<eos>", EOS]
+
+
+def test_words_with_control_characters_are_unk(tmp_path):
+    loaded = load_corpus(
+        splits_of(tmp_path, train="a \x1b[2Ja b\x7f \u202ec\n", valid="\x1b[2Ja\n"), tmp_path / "cache"
+    )
+    assert words(loaded, "train") == ["a", UNK, UNK, UNK, EOS]
+    assert words(loaded, "valid") == [UNK, EOS]
+
+
+def test_the_share_of_unk_leaves_line_ends_out(tmp_path):
+    loaded = load_corpus(splits_of(tmp_path, valid="a d\n\n\nc e\n"), tmp_path / "cache")
+    assert (loaded.unknown_share("train"), loaded.unknown_share("valid")) == (0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("a b\n".encode("utf-16"), r"valid\.txt is not UTF-8 text but UTF-16: convert it, .* iconv -f UTF-16 "),
+        ("a b\n".encode("utf-32"), r"is not UTF-8 text but UTF-32"),
+        ("a b\n".encode("utf-16-le"), r"holds NUL bytes, as text in UTF-16LE does: .* iconv -f UTF-16LE "),
+        ("a b\n".encode("utf-16-be"), r"iconv -f UTF-16BE "),
+        ("a b\n".encode("utf-32-le"), r"iconv -f UTF-32LE "),
+        (b"a b\n" * 9 + b"a \0 b\n", r"holds NUL bytes"),
+        (gzip.compress(b"a b\n"), r"is not UTF-8 text but compressed by gzip: unpack it by gunzip"),
+        (b"\xef\xbb\xbfcaf\xe9\n", r"valid\.txt is not UTF-8 text \(byte 6\)"),
+        (b"\n \n\n", r"valid\.txt holds no words"),
+        (b"\xef\xbb\xbf", r"valid\.txt holds no words"),
+        (b"<eos>\n", r"valid\.txt holds no words"),
+    ],
+)
+def test_what_is_no_text_is_one_line_that_says_what_to_do(tmp_path, data, message):
+    files = splits_of(tmp_path)
+    files.valid.write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        load_corpus(files, tmp_path / "cache")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign"])
 def test_damaged_cache_is_noticed_and_rebuilt(tmp_path, damage):
     files = splits_of(tmp_path, train="a b c d e f g h\n" * 500)
@@ -109,13 +153,6 @@ def test_two_loads_at_once_agree_and_leave_one_whole_file(tmp_path):
     assert len(results) == 4
     assert all(torch.equal(result.train, results[0].train) for result in results)
     assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
-def test_text_that_is_not_utf8_is_named_with_its_first_bad_byte(tmp_path):
-    files = splits_of(tmp_path)
-    files.valid.write_bytes(b"abc \xff def\n")
-    with pytest.raises(UserError, match=r"valid\.txt is not UTF-8 text \(byte 4\)"):
-        load_corpus(files, tmp_path / "cache")
 
 
 def test_cache_that_cannot_be_written_is_named(tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -35,6 +36,55 @@ def test_folder_finds_splits_under_every_name(tmp_path, pattern, below):
 def test_folder_without_text_says_what_to_put_where(tmp_path):
     with pytest.raises(UserError, match=r"No text in data.root=.*put \{train,valid,test\}.txt .*data=python_docs"):
         sources.folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "places", [[("penn", "{split}.txt"), ("wiki", "{split}.txt")], [("", "{split}.txt"), ("", "ptb.{split}.txt")]]
+)
+def test_several_texts_to_choose_from_are_refused_by_name(tmp_path, places):
+    for place, pattern in places:
+        write_splits(tmp_path / place, pattern)
+    shown = [str(tmp_path / place / pattern.format(split="{train,valid,test}")) for place, pattern in places]
+    with pytest.raises(UserError, match=re.escape(f"holds several texts, {shown[0]} and {shown[1]}: set data.root")):
+        sources.folder(tmp_path)
+
+
+def test_the_text_in_root_wins_over_those_in_folders_and_a_whole_text_over_parts_of_one(tmp_path):
+    for place in ("a", "b"):
+        write_splits(tmp_path / place, "{split}.txt")
+    (tmp_path / "b" / "test.txt").unlink()
+    assert sources.folder(tmp_path).train == tmp_path / "a" / "train.txt"
+    write_splits(tmp_path, "wiki.{split}.tokens")
+    assert sources.folder(tmp_path).train == tmp_path / "wiki.train.tokens"
+    (tmp_path / "wiki.test.tokens").unlink()
+    with pytest.raises(UserError, match=r"The test split is missing: put it at .*wiki\.test\.tokens"):
+        sources.folder(tmp_path)
+
+
+def test_compressed_splits_are_to_be_unpacked(tmp_path):
+    (tmp_path / "train.txt.gz").touch()
+    with pytest.raises(UserError, match=r"No text in data\.root=.* \(unpack the compressed files there\)"):
+        sources.folder(tmp_path)
+
+
+def test_a_named_corpus_is_refused_where_another_text_lies_in_its_place(server, tmp_path):
+    served, address = server
+    files = checksums(served, address)
+    shutil.copytree(served, tmp_path / "root" / "below")
+    sources.download(tmp_path / "root", files)
+    (tmp_path / "root" / "below" / "test.txt").write_text("other text\n")
+    with pytest.raises(UserError, match=r"test\.txt is not the test split that this data config names: use data=text"):
+        sources.download(tmp_path / "root", files)
+
+
+def test_a_checksum_is_computed_once_for_each_content(tmp_path, monkeypatch):
+    (tmp_path / "x").write_text("a")
+    first = sources.digest(tmp_path / "x")
+    monkeypatch.setattr(sources.hashlib, "file_digest", None)
+    assert sources.digest(tmp_path / "x") == first
+    (tmp_path / "x").write_text("bc")
+    with pytest.raises(TypeError):
+        sources.digest(tmp_path / "x")
 
 
 def test_missing_split_is_named(tmp_path):
