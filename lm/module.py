@@ -15,6 +15,7 @@ from lm import checkpoint
 from lm.accumulation import AccumulatedWindows
 from lm.data.vocabulary import Vocabulary
 from lm.data.windows import Window, Windows
+from lm.end_of_training import stop_after_this_step, validate_last_weights
 from lm.errors import UserError
 from lm.metrics import TextLoss
 from lm.models import State, TokenModel
@@ -54,6 +55,7 @@ class TrainingModule(LightningModule):
         self.accumulated = AccumulatedWindows()
         self.clock = Clock()
         self.is_logging_step = False
+        self.validated_step: int | None = None  # the step after which the last validation took place
 
     def on_fit_start(self) -> None:
         """Let each process draw a dropout of its own."""
@@ -125,6 +127,15 @@ class TrainingModule(LightningModule):
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Act on a callback's wish to stop."""
+        stop_after_this_step(self.trainer)
+
+    def on_train_end(self) -> None:
+        """Validate the last weights, unless that has just been done."""
+        if self.validated_step != self.global_step:
+            validate_last_weights(self.trainer)
+
     def on_validation_epoch_start(self) -> None:
         """The columns begin anew."""
         self.eval_state = None
@@ -139,10 +150,13 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the loss and perplexity of the whole split."""
         self._log_split("val")
+        if not self.trainer.sanity_checking:
+            self.validated_step = self.global_step
 
     def on_validation_end(self) -> None:
-        """Begin a new interval: the callbacks have drawn and saved."""
+        """Begin a new interval: the callbacks have drawn and saved, and may wish to stop."""
         self.clock.restart()
+        stop_after_this_step(self.trainer)
 
     def on_test_epoch_start(self) -> None:
         """As for validation."""

@@ -1,11 +1,11 @@
 """What a run leaves for people and for programs: a table on the terminal, a JSON file."""
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -19,18 +19,28 @@ NAMES = {"val": "validation", "test": "test"}
 
 def best_checkpoint(trainer: Trainer) -> str | None:
     """The path of the best checkpoint, or None where none was kept."""
-    callback = trainer.checkpoint_callback
-    return getattr(callback, "best_model_path", None) or None
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    return path if path and Path(path).is_file() else None
 
 
 def validation_metrics(trainer: Trainer) -> dict[str, float]:
-    """The validation results of the best checkpoint; those of the last validation where none was kept by perplexity."""
+    """The validation results of the best checkpoint and its step; those of the last weights where none was kept."""
+    if best_checkpoint(trainer) and (metrics := getattr(trainer.checkpoint_callback, "best_metrics", None)):
+        return dict(metrics)
     last = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-    callback = trainer.checkpoint_callback
-    if getattr(callback, "monitor", None) != "val/ppl" or getattr(callback, "best_model_score", None) is None:
-        return last
-    perplexity = callback.best_model_score.item()  # type: ignore[union-attr]
-    return last | {"val/loss": math.log(perplexity), "val/ppl": perplexity}
+    return last | {"val/step": getattr(trainer.lightning_module, "validated_step", 0)} if last else {}
+
+
+def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataModule) -> dict[str, float]:
+    """The test results of the best checkpoint and its step; those of the last weights where none was kept."""
+    checkpoint = best_checkpoint(trainer)
+    step = trainer.global_step
+    if checkpoint:
+        step = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+    metrics: dict[str, float] = {}
+    for tested in trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False):
+        metrics |= tested
+    return metrics | {"test/step": step} if metrics else {}
 
 
 def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
@@ -68,12 +78,12 @@ def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 def print_results(metrics: Mapping[str, float], **facts: object) -> None:
     """Print a row for each split that was scored, and what else there is to say below it."""
-    table = Table("split", "loss (nats)", "perplexity", "tokens scored")
+    table = Table("split", "step", "loss (nats)", "perplexity", "tokens scored")
     for split, name in NAMES.items():
         if f"{split}/loss" in metrics:
             loss, ppl = metrics[f"{split}/loss"], metrics[f"{split}/ppl"]
-            tokens = metrics.get(f"{split}/tokens")  # unknown where a finished run went on and validated nothing
-            table.add_row(name, f"{loss:.4f}", f"{ppl:,.2f}", "" if tokens is None else f"{int(tokens):,}")
+            step, tokens = (f"{int(metrics[f'{split}/{count}']):,}" for count in ("step", "tokens"))
+            table.add_row(name, step, f"{loss:.4f}", f"{ppl:,.2f}", tokens)
     Console().print(table)
     print_facts(**facts)
 

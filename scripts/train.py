@@ -29,6 +29,7 @@ def train(config: DictConfig) -> dict[str, float]:
         log_config,
         log_hyperparameters,
         print_results,
+        test_metrics,
         validation_metrics,
         write_json,
     )
@@ -62,12 +63,13 @@ def train(config: DictConfig) -> dict[str, float]:
     metrics = validation_metrics(trainer)
     checkpoint = best_checkpoint(trainer)
     if config.test:
-        for tested in trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False):
-            metrics |= tested
+        metrics |= test_metrics(trainer, module, data)
 
     if trainer.is_global_zero:
         log_hyperparameters(trainer, plain_config, metrics)
-        print_results(metrics, best_checkpoint=checkpoint, run_folder=config.run_dir)
+        print_results(
+            metrics, best_checkpoint=checkpoint or "none: these are the last weights", run_folder=config.run_dir
+        )
         write_json(metrics, Path(config.run_dir, METRICS_FILE))
     return metrics
 

@@ -1,4 +1,4 @@
-"""A checkpoint from which a killed run goes on as if nothing had happened."""
+"""A checkpoint from which a run that was killed, or has ended, goes on as if nothing had happened."""
 
 import signal
 import sys
@@ -24,10 +24,10 @@ TERMINATED = 128 + signal.SIGTERM  # what a shell, and a scheduler, takes for an
 
 
 class ResumePoint(OnSignal):
-    """Writes `path` before a training step: at the start of each epoch, every so often within, and before an end.
+    """Writes `path` before a training step: at the start of each epoch, every so often within, and after the last one.
 
-    SIGTERM ends the program with exit code 143, as does SIGUSR1 in a SLURM job, which is then queued again. After
-    Ctrl-C, `GracefulStop` lets one more step be the last.
+    SIGTERM ends the program with exit code 143, as does SIGUSR1 in a SLURM job, which is then queued again. Whatever
+    else ends training, the last state is saved as it would be before the next step, so that a longer run can take it.
 
     Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
     can save in the middle of these, and then does some of them twice, or never.
@@ -49,7 +49,6 @@ class ResumePoint(OnSignal):
         self.saved_step = -1
         self.saved_at = time.monotonic()
         self.is_saving = False
-        self.windows: dict[str, int] = {}  # where the next step stands in the text
         self.stored: dict[str, Any] | None = None
         self.text: dict[str, int] = {}  # the checksums of what it is trained on
 
@@ -77,20 +76,18 @@ class ResumePoint(OnSignal):
         if batch_idx % trainer.accumulate_grad_batches:
             return  # half a step's gradients are in no checkpoint
         terminated = in_any_process(trainer, self.asked)
-        if terminated or trainer.should_stop or in_any_process(trainer, self._is_due(trainer, batch_idx)):
-            self.windows = _windows(trainer).state_dict()
+        if terminated or in_any_process(trainer, self._is_due(trainer, batch_idx)):
             self._save(trainer)
         if terminated:
             self._end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what a longer run could go on from, if the last epoch is complete."""
+        """Save what a longer run goes on from, before the last weights are validated, which it would not do."""
         assert isinstance(pl_module, TrainingModule)
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if _is_epoch_done(trainer):
             pl_module.train_state = None  # as the start of an epoch has it
             pl_module.train_loss.reset()
-            self.windows = {"epoch": _windows(trainer).epoch + 1, "position": 0}
-            self._save(trainer)
+        self._save(trainer)
         super().on_train_end(trainer, pl_module)
         if in_any_process(trainer, self.asked):  # in the last step, or while validating
             self._end(trainer)
@@ -115,9 +112,8 @@ class ResumePoint(OnSignal):
         if trainer.world_size > 1:
             processes = [{}] * trainer.world_size
             torch.distributed.all_gather_object(processes, own)
-        stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
-        checkpoint[KEY] = {"processes": processes, "windows": self.windows, "batches_that_stepped": stepped}
-        checkpoint[KEY]["text"] = self.text
+        windows = _stand_before_the_next_step(trainer, checkpoint)
+        checkpoint[KEY] = {"processes": processes, "windows": windows, "text": self.text}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what was added for the first step."""
@@ -170,10 +166,41 @@ class ResumePoint(OnSignal):
             for process in processes:
                 module.train_loss.nats += process["nats"].to(module.device)
                 module.train_loss.tokens += process["tokens"].to(module.device)
-        # Lightning counts one step too many when it goes on from between two steps; loggers use this number
-        trainer.fit_loop.epoch_loop._batches_that_stepped = stored["batches_that_stepped"]
+        # Lightning counts one too many when it goes on from between two steps; loggers and val_check_interval use these
+        epoch_loop = trainer.fit_loop.epoch_loop
+        epoch_loop._batches_that_stepped = trainer.global_step
+        epoch_loop.batch_progress.total.ready = epoch_loop.batch_progress.total.completed + 1
         # and it would not ask a plateau schedule at the end of this epoch, taking itself for restarting until then
         trainer.fit_loop._restarting = False
+
+
+def _is_epoch_done(trainer: Trainer) -> bool:
+    return trainer.fit_loop.epoch_loop.batch_progress.current.completed >= trainer.num_training_batches
+
+
+def _stand_before_the_next_step(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, int]:
+    """Let Lightning's counters in `checkpoint` stand where the next step's `on_train_batch_start` finds them.
+
+    After the last step they count an epoch that has only begun as done, and differ by what has ended the run.
+
+    Returns:
+        Where the next step stands in the text.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epochs, windows = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+    if _is_epoch_done(trainer):
+        windows["current"]["completed"] = 0
+    else:
+        epochs["current"]["completed"] = epochs["total"]["completed"] = epochs["current"]["ready"] - 1
+    for counts in (epochs, windows):
+        for each in counts["current"], counts["total"]:
+            each["started"] = each["processed"] = each["completed"]
+            each["ready"] = each["completed"] + 1
+    for each in epochs["current"], epochs["total"]:
+        each["started"] = each["ready"]
+    windows["is_last_batch"] = False
+    checkpoint["epoch"] = epochs["current"]["completed"]
+    return {"epoch": checkpoint["epoch"], "position": windows["current"]["completed"]}
 
 
 def _windows(trainer: Trainer) -> Windows:

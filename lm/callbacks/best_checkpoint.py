@@ -1,0 +1,81 @@
+"""The checkpoint with the lowest validation loss, which holds its own score."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+
+KEY = "best"  # where our entry stands in a checkpoint that this callback has written
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, which finds its files again by reading them, and keeps no loss that is not finite.
+
+    Lightning stores the scores in last.ckpt, by absolute path: a moved run would forget its best one. Here each file
+    says what it was kept for, so a run folder may be moved, copied or thinned out between two runs.
+
+    Attributes:
+        metrics: of each kept file: those of its validation, and its step.
+        writing: the file that is being written.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    writing: str | None = None
+
+    @property
+    def best_metrics(self) -> dict[str, float] | None:
+        """The validation metrics of the best checkpoint, and the step it was written at; None where there is none."""
+        return self.metrics.get(self.best_model_path)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up what an earlier run has left in the folder."""
+        found = self._read_folder() if trainer.is_global_zero else {}
+        self.metrics = trainer.strategy.broadcast(found)
+        device = trainer.strategy.root_device
+        scores = {path: torch.tensor(found[str(self.monitor)], device=device) for path, found in self.metrics.items()}
+        ranked = sorted(scores, key=lambda path: scores[path].item(), reverse=self.mode == "max")
+        ranked = ranked[: self.save_top_k] if self.save_top_k >= 0 else ranked
+        if ranked:
+            self.best_k_models = {path: scores[path] for path in ranked}
+            self.best_model_path, self.kth_best_model_path = ranked[0], ranked[-1]
+            self.best_model_score, self.kth_value = scores[ranked[0]], scores[ranked[-1]]
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether to keep a checkpoint with this score: never one of a model that has diverged."""
+        return current is not None and bool(current.isfinite()) and super().check_monitor_top_k(trainer, current)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what the file is kept for; only to this callback's files."""
+        if self.writing is not None:
+            values = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+            self.metrics[self.writing] = values | {"val/step": trainer.global_step}
+            checkpoint[KEY] = self.metrics[self.writing]
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self.writing = filepath
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        finally:
+            self.writing = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the files know."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+    def _read_folder(self) -> dict[str, dict[str, float]]:
+        found = {}
+        for path in sorted(Path(str(self.dirpath)).glob("[!.]*.ckpt")):
+            try:
+                entry = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get(KEY)
+                if entry is not None and str(self.monitor) in entry:
+                    found[str(path)] = {str(name): float(value) for name, value in entry.items()}
+            except Exception:  # bytes at random fail in many ways
+                rank_zero_warn(f"{path} is damaged: the run goes on without it.")
+        return found
