@@ -22,34 +22,38 @@ KEY = "resume"  # where the entry of `lm.callbacks.ResumePoint` stands in a chec
 
 
 def continue_run(config: DictConfig) -> Path | None:
-    """The checkpoint to go on from, or None for a new run; points `config` at the old run's folder.
+    """The checkpoint to resume from, or None for a new run; points `config` at the folder of the run that it is in.
 
-    A command that SLURM or torchrun starts again goes on with its own run.
+    A command that SLURM or torchrun starts again resumes its own run. A checkpoint that lies in no run's folder, such
+    as a copy of one, is where a run in a folder of its own begins.
 
     Raises:
-        UserError: if there is none, it is of another config, or a new run would overwrite an old one.
+        UserError: if there is none, it is of another config, or a run would overwrite another one.
     """
     own = Path(config.run_dir, "checkpoints", "last.ckpt").absolute()
     if config.ckpt == "last":
         path, stored = _newest(config)
+    elif started_again() and own.exists():
+        path, stored = own, checkpoint.load(own)
     elif config.ckpt is not None:
         path = Path(config.ckpt).expanduser().absolute()
         stored = checkpoint.load(path)
-    elif started_again() and own.exists():
-        path, stored = own, checkpoint.load(own)
-    elif started_again() or not any(own.parent.glob("*.ckpt")):
-        return None
     else:
+        path, stored = None, None
+    if path is not None and path.parent.name == "checkpoints":
+        config.run_dir = str(path.parent.parent)
+    elif not started_again() and any(own.parent.glob("*.ckpt")):
         raise UserError(
             f"{config.run_dir} holds checkpoints of another run: go on with it by ckpt={own}, "
             "or choose another hydra.run.dir."
         )
+    if path is None or stored is None:
+        return None
     if difference := _difference(stored, snapshot(config)):
         raise UserError(
             f"The run of ckpt={path} had another {difference}: go on with the same one, "
             f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
         )
-    config.run_dir = str(path.parent.parent if path.parent.name == "checkpoints" else path.parent)
     # TensorBoard hides what came after the checkpoint; the CSV begins another file
     tensorboard: dict[str, Any] = {"purge_step": stored.step}
     csv: dict[str, Any] = {"version": f"csv_{stored.step}"}

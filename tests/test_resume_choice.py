@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from lm.errors import UserError
@@ -79,3 +80,51 @@ def test_last_names_what_it_skips(run, text_folder, tmp_path, capsys):
     last.unlink()
     with pytest.raises(UserError, match=r"newest, .*, had another data\.seed \(1111, now 5\)"):
         continue_run(tiny_config(text_folder, *new, "seed=5"))
+
+
+def kept(run: Path) -> tuple[bytes, dict[str, float]]:
+    """The best checkpoint of a run, and the entry that says what it was kept for."""
+    best = run / "checkpoints" / "best.ckpt"
+    return best.read_bytes(), torch.load(best, weights_only=True)["best"]
+
+
+@pytest.fixture(scope="module")
+def worsening(text_folder, tmp_path_factory) -> Path:
+    """A run whose best checkpoint is better than all that resuming will make."""
+    folder = tmp_path_factory.mktemp("runs") / "worsening"
+    train(tiny_config(text_folder, folder, *OPTIONS))
+    best = folder / "checkpoints" / "best.ckpt"
+    stored = torch.load(best, weights_only=True)
+    stored["best"]["val/loss"] = 0.125
+    torch.save(stored, best)
+    return folder
+
+
+def test_a_moved_run_folder_keeps_its_best_checkpoint(worsening, text_folder, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(worsening, moved)
+    before = kept(moved)
+    metrics = train(resumed(text_folder, moved, "trainer.max_epochs=2"))
+    assert kept(moved) == before
+    assert (metrics["val/loss"], metrics["val/step"]) == (0.125, 3)
+    assert str(worsening) not in str(torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True))
+
+
+def test_a_run_whose_best_checkpoint_is_gone_or_damaged_keeps_its_next_best(run, text_folder, tmp_path):
+    for name, damage in (("gone", Path.unlink), ("damaged", lambda path: path.write_bytes(b"PK"))):
+        shutil.copytree(run, tmp_path / name)
+        damage(tmp_path / name / "checkpoints" / "best.ckpt")
+        metrics = train(resumed(text_folder, tmp_path / name, "trainer.max_epochs=2"))
+        assert metrics["val/step"] == kept(tmp_path / name)[1]["val/step"] == 6
+
+
+def test_a_copied_checkpoint_begins_a_run_in_a_folder_of_its_own(run, text_folder, tmp_path):
+    copy = tmp_path / "backup" / "last.ckpt"
+    copy.parent.mkdir()
+    shutil.copy(run / "checkpoints" / "last.ckpt", copy)
+    options = (*OPTIONS, f"ckpt={copy}", "trainer.max_epochs=2")
+    train(tiny_config(text_folder, tmp_path / "new", *options))
+    assert list(copy.parent.iterdir()) == [copy]
+    assert kept(tmp_path / "new")[1]["val/step"] == 6
+    with pytest.raises(UserError, match="holds checkpoints of another run"):
+        train(tiny_config(text_folder, tmp_path / "new", *options))

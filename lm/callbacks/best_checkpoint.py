@@ -1,12 +1,12 @@
 """The checkpoint with the lowest validation loss, which holds its own score."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 KEY = "best"  # where our entry stands in a checkpoint that this callback has written
@@ -77,5 +77,5 @@ class BestCheckpoint(ModelCheckpoint):
                 if entry is not None and str(self.monitor) in entry:
                     found[str(path)] = {str(name): float(value) for name, value in entry.items()}
             except Exception:  # bytes at random fail in many ways
-                rank_zero_warn(f"{path} is damaged: the run goes on without it.")
+                print(f"{path} is damaged: the run goes on without it.", file=sys.stderr, flush=True)
         return found
