@@ -17,6 +17,7 @@ from lm.checks import at_least
 from lm.errors import UserError
 from lm.launch import check_shared_name, in_submitit_job
 from lm.ops import check_precision
+from lm.training_checks import check_training
 
 LARGEST_VOCABULARY = 2**31 - 1  # word numbers are int32
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
@@ -105,7 +106,8 @@ def _check_optimizer(config: DictConfig) -> None:
         optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(1))])
     except ValueError as error:
         raise UserError(f"optimizer: {error}.") from error
-    instantiate(config.scheduler)(optimizer, total_steps=100)
+    schedule = instantiate(config.scheduler)(optimizer, total_steps=100)
+    check_training(config, schedule_monitors="monitor" in schedule)
     if str(config.trainer.precision) in ("16", "16-mixed") and config.optimizer.get("fused"):
         raise UserError(
             f"trainer.precision={config.trainer.precision} given, whose scaled gradients a fused optimizer lets nobody "

@@ -15,16 +15,22 @@ def stop_after_this_step(trainer: Trainer) -> None:
         fit_loop.epoch_loop.max_steps = trainer.global_step + fit_loop._should_accumulate()
 
 
+def is_epoch_done(trainer: Trainer) -> bool:
+    """Whether all windows of the epoch have been trained on; where not, and the epoch ends, so does training."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.completed >= trainer.num_training_batches
+
+
 def validate_last_weights(trainer: Trainer) -> None:
     """Validate as Lightning does at the end of an epoch, with all callbacks, for the step that was done last."""
     if not trainer.enable_validation:
         return
     epoch_loop, epochs = trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress.current
+    completed = epochs.completed
     # the epoch and the step under which callbacks and loggers file it
-    epochs.completed -= 1
+    epochs.completed = epochs.ready - 1
     epoch_loop._batches_that_stepped -= 1
     trainer.validating = True
     epoch_loop.val_loop.run()
     trainer.training = True
     epoch_loop._batches_that_stepped += 1
-    epochs.completed += 1
+    epochs.completed = completed

@@ -15,7 +15,7 @@ from lm import checkpoint
 from lm.accumulation import AccumulatedWindows
 from lm.data.vocabulary import Vocabulary
 from lm.data.windows import Window, Windows
-from lm.end_of_training import stop_after_this_step, validate_last_weights
+from lm.end_of_training import is_epoch_done, stop_after_this_step, validate_last_weights
 from lm.errors import UserError
 from lm.metrics import TextLoss
 from lm.models import State, TokenModel
@@ -131,10 +131,14 @@ class TrainingModule(LightningModule):
         """Act on a callback's wish to stop."""
         stop_after_this_step(self.trainer)
 
+    def on_train_epoch_end(self) -> None:
+        """Validate the last weights where training ends within an epoch: EarlyStopping looks at them next."""
+        if not is_epoch_done(self.trainer):
+            self._validate_last_weights()
+
     def on_train_end(self) -> None:
-        """Validate the last weights, unless that has just been done."""
-        if self.validated_step != self.global_step:
-            validate_last_weights(self.trainer)
+        """Validate the last weights where training ends with an epoch."""
+        self._validate_last_weights()
 
     def on_validation_epoch_start(self) -> None:
         """The columns begin anew."""
@@ -185,6 +189,10 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, stored: dict[str, Any]) -> None:
         """Add what makes the checkpoint stand alone."""
         stored[checkpoint.KEY] = checkpoint.entry(self.config, self.vocabulary)
+
+    def _validate_last_weights(self) -> None:
+        if self.validated_step != self.global_step:
+            validate_last_weights(self.trainer)
 
     def _stop_if_not_finite(self, loss: Tensor) -> None:
         """Stop before the optimizer sees a loss that would ruin the weights."""

@@ -35,6 +35,7 @@ def train(config: DictConfig) -> dict[str, float]:
     )
     from lm.resume import check_same_text, continue_run
     from lm.sweep import METRICS_FILE
+    from lm.training_checks import check_windows
     from lm.whole_checkpoints import WholeOrNothing
 
     prepare_process()
@@ -51,6 +52,7 @@ def train(config: DictConfig) -> dict[str, float]:
     vocabulary = data.corpus.vocabulary
     if resumed is not None:
         check_same_text(resumed, data.corpus)
+    check_windows(config.trainer, data)
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     if resumed is None:
         begin_with_vectors(model, vocabulary)

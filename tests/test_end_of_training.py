@@ -57,6 +57,13 @@ ENDS = {  # what ends the first run, and after which step
         ),
         3,
     ),
+    "max_steps in the first epoch with early stopping": (
+        (
+            *(f"{EARLY}._target_=lightning.pytorch.callbacks.EarlyStopping", f"{EARLY}.monitor=val/loss"),
+            "trainer.max_steps=3",
+        ),
+        3,
+    ),
     "an epoch that is not validated": (("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=2"), 5),
     "no validation": (("trainer.max_steps=7", "trainer.limit_val_batches=0"), 7),
     "validation by steps": (

@@ -29,7 +29,8 @@ class BestCheckpoint(ModelCheckpoint):
     @property
     def best_metrics(self) -> dict[str, float] | None:
         """The validation metrics of the best checkpoint, and the step it was written at; None where there is none."""
-        return self.metrics.get(self.best_model_path)
+        metrics = self.metrics.get(self.best_model_path)
+        return metrics and {name: value for name, value in metrics.items() if name.startswith("val/")}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up what an earlier run has left in the folder."""
@@ -51,7 +52,7 @@ class BestCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what the file is kept for; only to this callback's files."""
         if self.writing is not None:
-            values = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+            values = {name: value.item() for name, value in trainer.callback_metrics.items()}
             self.metrics[self.writing] = values | {"val/step": trainer.global_step}
             checkpoint[KEY] = self.metrics[self.writing]
 

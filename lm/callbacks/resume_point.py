@@ -14,6 +14,7 @@ from torch import Tensor
 from lm.callbacks.on_signal import OnSignal, in_any_process
 from lm.checks import above_zero, at_least
 from lm.data import Windows
+from lm.end_of_training import is_epoch_done
 from lm.launch import is_requeued_by_us, requeue
 from lm.models import map_state
 from lm.module import TrainingModule
@@ -81,16 +82,20 @@ class ResumePoint(OnSignal):
         if terminated:
             self._end(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the state of a run that ends within an epoch, before anyone looks at the end of an epoch."""
+        if not is_epoch_done(trainer):
+            self._save_last(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what a longer run goes on from, before the last weights are validated, which it would not do."""
+        """Save the state of a run that ends with an epoch, and give the signals back."""
         assert isinstance(pl_module, TrainingModule)
-        if _is_epoch_done(trainer):
+        if is_epoch_done(trainer):
             pl_module.train_state = None  # as the start of an epoch has it
             pl_module.train_loss.reset()
-        self._save(trainer)
+            self._save_last(trainer)
         super().on_train_end(trainer, pl_module)
-        if in_any_process(trainer, self.asked):  # in the last step, or while validating
-            self._end(trainer)
+        self._end_if_asked(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back, and save nothing: something is wrong."""
@@ -137,6 +142,15 @@ class ResumePoint(OnSignal):
         self.saved_step = trainer.global_step
         self.saved_at = time.monotonic()
 
+    def _save_last(self, trainer: Trainer) -> None:
+        """Save what a longer run resumes from, before the last weights are validated, which it would not do."""
+        self._save(trainer)
+        self._end_if_asked(trainer)
+
+    def _end_if_asked(self, trainer: Trainer) -> None:
+        if in_any_process(trainer, self.asked):  # in the last step, or while validating
+            self._end(trainer)
+
     def _end(self, trainer: Trainer) -> None:
         requeued = in_any_process(trainer, signal.SIGUSR1 in self.asked)
         if trainer.is_global_zero:
@@ -174,10 +188,6 @@ class ResumePoint(OnSignal):
         trainer.fit_loop._restarting = False
 
 
-def _is_epoch_done(trainer: Trainer) -> bool:
-    return trainer.fit_loop.epoch_loop.batch_progress.current.completed >= trainer.num_training_batches
-
-
 def _stand_before_the_next_step(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, int]:
     """Let Lightning's counters in `checkpoint` stand where the next step's `on_train_batch_start` finds them.
 
@@ -188,7 +198,7 @@ def _stand_before_the_next_step(trainer: Trainer, checkpoint: dict[str, Any]) ->
     """
     loops = checkpoint["loops"]["fit_loop"]
     epochs, windows = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
-    if _is_epoch_done(trainer):
+    if is_epoch_done(trainer):
         windows["current"]["completed"] = 0
     else:
         epochs["current"]["completed"] = epochs["total"]["completed"] = epochs["current"]["ready"] - 1
