@@ -19,6 +19,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.checks import one_of
     from lm.cli import prepare_process
     from lm.config import check
+    from lm.data.summary import print_summary
     from lm.errors import UserError
     from lm.evaluation import Evaluator
     from lm.evaluation.report import print_report, summary, write_plots
@@ -41,10 +42,13 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     data = instantiate(data_config, vocabulary=language_model.vocabulary)
     evaluator = Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric)
 
-    out = Path(config.out).expanduser() if config.out else beside(config.ckpt, f".{config.split}.json")
-    plots = out.with_suffix(".tensorboard")
+    protocol = "" if evaluation.name == "full" else f".{evaluation.name}"
+    ending = f".{data.title(config.split)}.{config.split}{protocol}.json"
+    out = Path(config.out).expanduser() if config.out else beside(config.ckpt, ending)
+    plots = out.with_name(out.name.removesuffix(".json") + ".tensorboard")
     check_writable(out)
     check_writable(plots / "events")
+    print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
     summaries = [summary(result) for result in evaluator.results(config.split)]

@@ -22,6 +22,7 @@ def train(config: DictConfig) -> dict[str, float]:
 
     from lm import config as configs
     from lm.cli import prepare_process
+    from lm.data.summary import print_summary
     from lm.launch import cluster
     from lm.module import TrainingModule
     from lm.results import (
@@ -49,6 +50,7 @@ def train(config: DictConfig) -> dict[str, float]:
     trainer = instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
 
     data = instantiate(config.data)
+    print_summary(data)
     vocabulary = data.corpus.vocabulary
     if resumed is not None:
         check_same_text(resumed, data.corpus)

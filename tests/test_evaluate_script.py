@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from contextlib import contextmanager
 from itertools import count
 
@@ -10,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lm import LanguageModel
-from lm.data import EOS
+from lm.data import EOS, sources
 from lm.errors import UserError
 from lm.models import Core
 from scripts.evaluate import evaluate
@@ -72,6 +73,23 @@ def test_evaluate_takes_other_text_and_the_models_own_words(trained, tmp_path):
     text = model.vocabulary.encode([EOS, *(["w1", "w2", "zebra", "<eos>"] * 20)])
     nll, _ = model.model.nll(text[:-1, None], text[1:, None])
     assert summary["loss"] == pytest.approx(nll.mean().item(), rel=1e-5)
+
+
+def test_results_of_another_text_split_or_protocol_never_overwrite_each_other(trained, tmp_path):
+    checkpoint = shutil.copy(trained("lstm"), tmp_path / "best.ckpt")
+    for place, text in (("a/same", "w1 w2\n"), ("b/same", "w3 w4\n")):
+        (tmp_path / place).mkdir(parents=True)
+        for split in ("train", "valid", "test"):
+            (tmp_path / place / f"{split}.txt").write_text(text * 20)
+    for options in (["a/same"], ["b/same"], ["a/same", "split=valid"], ["a/same", "evaluation=awd_lstm"], ["a/same"]):
+        root, *more = options
+        other = ("data=text", f"data.root={tmp_path}/{root}", f"data.cache_dir={tmp_path}/cache", *more)
+        evaluate(composed("evaluate", f"ckpt={checkpoint}", *other))
+    results = sorted(path.name for path in tmp_path.glob("best.*.json"))
+    a, b = (sources.digest(tmp_path / place / "same" / "test.txt")[:8] for place in "ab")
+    names = {f"best.same-{a}.test", f"best.same-{b}.test", f"best.same-{a}.valid", f"best.same-{a}.test.awd_lstm"}
+    assert set(results) == {f"{name}.json" for name in names}
+    assert {path.name for path in tmp_path.glob("*.tensorboard")} == {f"{name}.tensorboard" for name in names}
 
 
 def test_evaluate_calls_nothing_that_a_strangers_checkpoint_names(trained, tmp_path):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lm.checks import at_least
 from lm.data.corpus import Corpus, load_corpus
-from lm.data.sources import Splits
+from lm.data.sources import Splits, digest, has_checksums
 from lm.data.vocabulary import Vocabulary
 from lm.data.windows import Window, Windows, evaluation_columns, trimmed_columns
 from lm.errors import UserError
@@ -33,6 +33,7 @@ class TextDataModule(LightningDataModule):
             does; False scores every word once.
         seed: of the jitter.
         vocabulary: a trained model's words; None takes those of the training split.
+        name: of the corpus, for its results.
 
     Raises:
         UserError: if a size is out of range.
@@ -52,6 +53,7 @@ class TextDataModule(LightningDataModule):
         trim_evaluation: bool = False,
         seed: int = 0,
         vocabulary: Vocabulary | None = None,
+        name: str = "text",
     ) -> None:
         super().__init__()
         at_least(1, min_count=min_count, batch_size=batch_size, eval_batch_size=eval_batch_size, bptt=bptt)
@@ -68,6 +70,7 @@ class TextDataModule(LightningDataModule):
         self.trim_evaluation = trim_evaluation
         self.seed = seed
         self.given_vocabulary = vocabulary
+        self.corpus_name = name
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -88,6 +91,13 @@ class TextDataModule(LightningDataModule):
         """
         with self._readable():
             return self.source(self.root)
+
+    def title(self, split: str) -> str:
+        """A name that no other text has: the corpus's, or the folder's with the beginning of the split's checksum."""
+        if has_checksums(self.source):
+            return self.corpus_name
+        file = getattr(self.files, split)
+        return f"{file.parent.resolve().name[:50] or self.corpus_name}-{digest(file)[:8]}"
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ class Evaluation:
     """How a text is scored: plainly, and with each aid that is asked for, alone and together.
 
     Args:
+        name: of the protocol.
         columns: see `Layout`.
         trim: see `Layout`.
         context: see `Layout`.
@@ -34,6 +35,7 @@ class Evaluation:
         UserError: if a value is out of range.
     """
 
+    name: str = "full"
     columns: int = 10
     trim: bool = False
     context: int | None = None
