@@ -124,7 +124,7 @@ def _draw_cell(axis: Axes, cell: Cell, left: float, top: float, colours: ScalarM
             BoxStyle("round", pad=0, rounding_size=3),
             facecolor=colour,
             edgecolor="black",
-            linestyle="--",
+            linestyle="solid" if cell.known else "dashed",
             linewidth=0 if cell.known else 1,
         )
     )
