@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from lm.errors import UserError
+from lm.overrides import check_command_line
 
 # The last part of every key that takes a path, in any script and at any depth: data.root, hydra.run.dir …
 PATHS = {"ckpt", "out", "plot", "file", "prompt_file", "root", "cache_dir", "pretrained", "dir", "subdir", "run_dir"}
@@ -31,6 +33,7 @@ def prepare_command_line(*texts: str) -> None:
     use_utf8_streams()
     try:
         sys.argv[1:] = hydra_arguments(sys.argv[1:], texts)
+        check_command_line(Path(sys.argv[0]).stem, sys.argv[1:])
     except UserError as error:
         sys.exit(str(error))
 

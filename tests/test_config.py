@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from lm import config as configs
 from lm.cli import users_mistake
+from lm.overrides import nested_options
 from lm.results import hyperparameters
 from tests.conftest import CONF
 
@@ -19,16 +20,12 @@ def composed(*overrides):
         return compose("train", ["run_dir=runs/x", *overrides])
 
 
-GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "debug")
-OPTIONS = [
-    f"{group}={path.relative_to(CONF / group).with_suffix('')}"
-    for group in GROUPS
-    for path in sorted((CONF / group).rglob("*.yaml"))
-    if path.parent.name not in ("head", "embedding") and path.stem != "base"
-]
+def options(script):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return [f"{group}={name}" for group, names in nested_options(script).items() for name in names]
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", options("train"))
 def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
     config = composed(option, *(["data.root=x"] if option == "data=text" else []))
     if "trainer" in option:
@@ -36,6 +33,20 @@ def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
     configs.check(config)
     for group in ("data", "optimizer", "scheduler", "callbacks", "logger", "trainer"):
         assert instantiate(config[group])
+
+
+@pytest.mark.parametrize("option", options("evaluate"))
+def test_every_option_of_an_evaluation_composes_and_fits_its_signatures(option):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("evaluate", ["ckpt=x", option, *(["data.root=x"] if option == "data=text" else [])])
+    configs.check(config)
+    assert instantiate(config.evaluation)
+
+
+def test_the_options_checked_are_those_of_nested_groups_too():
+    expected = {"model/head=adaptive", "model/embedding=adaptive", "debug=overfit", "hparams_search=optuna"}
+    assert expected <= {*options("train")}
+    assert {"evaluation=awd_lstm", "evaluation/cache=neural", "evaluation/dynamic=rms"} <= {*options("evaluate")}
 
 
 @pytest.mark.parametrize(
