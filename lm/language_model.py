@@ -17,6 +17,7 @@ from lm.errors import UserError
 from lm.export.folder import read_folder
 from lm.generation import generate_ids
 from lm.models import TokenModel
+from lm.perplexity import perplexity
 from lm.reader import CHUNK, Reader
 from lm.text import split_lines
 from lm.writing import Writing
@@ -46,7 +47,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """Per scored word; NaN for an empty line of which nothing is scored."""
-        return math.exp(-self.log_prob / len(self.words)) if self.words else math.nan
+        return perplexity(-self.log_prob / len(self.words)) if self.words else math.nan
 
 
 class LanguageModel:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lm.errors import UserError
 from lm.models import State, TokenModel, map_state
 
 CHUNK = 128  # positions of a long text at a time: [CHUNK, V] log-probabilities are in memory at once
@@ -34,9 +35,19 @@ class Reader:
         reader.select(prompt.new_zeros(batch_size))
         return reader
 
-    @torch.inference_mode()
     def read(self, tokens: Tensor) -> Tensor:
-        """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`."""
+        """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`.
+
+        Raises:
+            UserError: if they are no numbers.
+        """
+        log_probs = self._read(tokens)
+        if not log_probs.amax(-1).isfinite().all():
+            raise UserError("The model's log-probabilities are not finite: it has diverged; use another checkpoint.")
+        return log_probs
+
+    @torch.inference_mode()
+    def _read(self, tokens: Tensor) -> Tensor:
         if self.context is None:
             log_probs, self.state = self.model(tokens, self.state)
             return log_probs

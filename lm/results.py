@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lm.callbacks.beliefs import tensorboard
 from lm.files import json_text, write_text
+from lm.perplexity import verdict
 
 COMPARED = ("model", "optimizer", "scheduler", "data", "seed", "trainer")
 NAMES = {"val": "validation", "test": "test"}
@@ -76,16 +77,18 @@ def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield f"{path}{key}", value
 
 
-def print_results(metrics: Mapping[str, float], **facts: object) -> None:
+def print_results(metrics: Mapping[str, float], vocabulary_size: int, **facts: object) -> None:
     """Print a row for each split that was scored, and what else there is to say below it."""
+    bad: dict[str, str] = {}
     table = Table("split", "step", "loss (nats)", "perplexity", "tokens scored")
     for split, name in NAMES.items():
         if f"{split}/loss" in metrics:
             loss, ppl = metrics[f"{split}/loss"], metrics[f"{split}/ppl"]
             step, tokens = (f"{int(metrics[f'{split}/{count}']):,}" for count in ("step", "tokens"))
+            bad |= {name: said} if (said := verdict(loss, vocabulary_size)) else {}
             table.add_row(name, step, f"{loss:.4f}", f"{ppl:,.2f}", tokens)
     Console().print(table)
-    print_facts(**facts)
+    print_facts(**bad, **facts)
 
 
 def print_facts(**facts: object) -> None:

@@ -55,6 +55,8 @@ def job_row(hydra_folder: Path) -> dict[str, Any]:
     results = _text(job / METRICS_FILE)
     metrics = json.loads(results or "{}")
     error = _text(job / ERROR_FILE) or ("" if results else "it has left no result")
+    if metrics.get("val/ppl", 0) is None and not error:  # JSON has no infinity
+        error = f"it has diverged, to a validation loss of {metrics['val/loss'] or 'nan'}"
     return {
         "job": job.name,
         "overrides": " ".join(map(str, overrides)),

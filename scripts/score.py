@@ -118,11 +118,12 @@ def print_json(scored: "Score") -> None:
 def print_total(scores: Sequence["Score"], file: TextIO) -> None:
     """Print the sum over all lines, and whether it says anything."""
     from lm.data import EOS
+    from lm.perplexity import perplexity
 
     total = sum(scored.log_prob for scored in scores)
     words = [pair for scored in scores for pair in zip(scored.words, scored.known, strict=True)]
-    perplexity = math.exp(-total / len(words)) if words else math.nan
-    print(f"text: log-probability {total:.4f} nats, {len(words)} words, perplexity {perplexity:,.2f}", file=file)
+    mean = perplexity(-total / len(words)) if words else math.nan
+    print(f"text: log-probability {total:.4f} nats, {len(words)} words, perplexity {mean:,.2f}", file=file)
     if words and not any(known for word, known in words if word != EOS):
         print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
 

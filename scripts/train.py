@@ -1,5 +1,6 @@
 """Train a language model, test its best checkpoint, and print what came of it."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,10 +72,9 @@ def train(config: DictConfig) -> dict[str, float]:
 
     if trainer.is_global_zero:
         log_hyperparameters(trainer, plain_config, metrics)
-        print_results(
-            metrics, best_checkpoint=checkpoint or "none: these are the last weights", run_folder=config.run_dir
-        )
         write_json(metrics, Path(config.run_dir, METRICS_FILE))
+        best = checkpoint or "none: these are the last weights"
+        print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir)
     return metrics
 
 
@@ -94,8 +94,9 @@ def begin_with_vectors(model: "TokenModel", vocabulary: "Vocabulary") -> None:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 @one_line_errors
 def main(config: DictConfig) -> float | None:
-    """Train, and hand a sweeper the validation perplexity to minimise; None, which it takes for a failure, without."""
-    return train(config).get("val/ppl")
+    """Train, and hand a sweeper the validation perplexity to minimise; where it has none, None, a failure."""
+    perplexity = train(config).get("val/ppl", math.nan)
+    return perplexity if math.isfinite(perplexity) else None
 
 
 if __name__ == "__main__":

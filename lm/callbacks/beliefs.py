@@ -1,12 +1,13 @@
 """At each validation, what the model would write and what it expects, for TensorBoard."""
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
 from lm.attention import has_attention
+from lm.callbacks.only_shows import OnlyShows
 from lm.checks import above_zero, at_least
 from lm.data import TextDataModule
 from lm.language_model import LanguageModel
@@ -27,7 +28,7 @@ def last_step(trainer: Trainer) -> int:
     return max(trainer.global_step - 1, 0)
 
 
-class Belief(Callback):
+class Belief(OnlyShows):
     """Shows something of the model in TensorBoard at each validation."""
 
     @rank_zero_only

@@ -1,10 +1,11 @@
 """What TensorBoard shows beside single curves: the curves that belong together, and the word embeddings."""
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lm.callbacks.beliefs import tensorboard
+from lm.callbacks.only_shows import OnlyShows
 from lm.checks import at_least
 from lm.module import TrainingModule
 
@@ -22,7 +23,7 @@ CHARTS = {
 }
 
 
-class Dashboard(Callback):
+class Dashboard(OnlyShows):
     """Groups the curves in the tab "custom scalars", and puts word embeddings into the projector.
 
     Args:

@@ -6,13 +6,17 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
+from lm.callbacks.only_shows import OnlyShows
+from lm.module import TrainingModule
+from lm.perplexity import verdict
+
 
 def progress() -> ProgressBar:
     """A Rich bar on a terminal, else PlainProgress."""
     return RichBar(leave=True) if sys.stdout.isatty() else PlainProgress()
 
 
-class RichBar(RichProgressBar):
+class RichBar(OnlyShows, RichProgressBar):
     """Lightning's Rich bar, with the names that fit a line."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
@@ -22,7 +26,7 @@ class RichBar(RichProgressBar):
         return {short: f"{logged[name].item():,.5g}" for name, short in names.items() if name in logged}
 
 
-class PlainProgress(ProgressBar):
+class PlainProgress(OnlyShows, ProgressBar):
     """Prints a line every `trainer.log_every_n_steps` batches and one for each validation."""
 
     def disable(self) -> None:
@@ -51,8 +55,10 @@ class PlainProgress(ProgressBar):
         """Print the validation loss and perplexity."""
         logged = trainer.callback_metrics
         if not self.silent and "val/loss" in logged and not trainer.sanity_checking:
+            assert isinstance(pl_module, TrainingModule)
+            bad = verdict(logged["val/loss"].item(), len(pl_module.vocabulary))
             print(
                 f"epoch {trainer.current_epoch + 1:3d} | validation after {trainer.global_step} steps "
-                f"| loss {logged['val/loss']:6.3f} | ppl {logged['val/ppl']:9.2f}",
+                f"| loss {logged['val/loss']:6.3f} | ppl {logged['val/ppl']:9.2f}{bad and ' | '}{bad}",
                 flush=True,
             )

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lm.evaluation.evaluator import Result
+from lm.perplexity import perplexity
 
 RANKS = (1, 11, 101, 1_001, 10_001)  # where a band of words begins; the most frequent word is the first
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # words before a word in its window
@@ -35,11 +35,6 @@ def summary(result: Result) -> dict[str, Any]:
         "by_frequency_rank": bands(result.nats, measurement.targets + 1, RANKS),
         "by_position_in_window": bands(result.nats, measurement.positions, POSITIONS),
     }
-
-
-def perplexity(loss: float) -> float:
-    """The exponential of a mean loss in nats; infinite where it is too large for a number."""
-    return torch.tensor(loss, dtype=torch.float64).exp().item()
 
 
 def bands(nats: Tensor, values: Tensor, starts: Sequence[int]) -> list[dict[str, Any]]:
