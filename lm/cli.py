@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -52,11 +53,19 @@ def users_mistake(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError | OmegaConfBaseException) or _is_misconfiguration(cause):
-            return " ".join(str(cause).split("\n    full_key:")[0].split())
+            return _one_line(str(cause).split("\n    full_key:")[0])
+        if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
+            around = cause.object[max(cause.start - 80, 0) : cause.end + 80]
+            return f"The name of a file or folder is not UTF-8: rename it. It stands in {around!a}."
         cause = cause.__cause__
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError | ValueError):
-        return " ".join(f"{error.__cause__} ({str(error).rpartition('full_key: ')[2]})".split())
+        return _one_line(f"{error.__cause__} ({str(error).rpartition('full_key: ')[2]})")
     return None
+
+
+def _one_line(message: str) -> str:
+    """The message without its line ends; a path in it keeps its blanks."""
+    return re.sub(r"\s*\n\s*", " ", message).strip()
 
 
 def _is_misconfiguration(error: BaseException) -> bool:
@@ -67,7 +76,10 @@ def _is_misconfiguration(error: BaseException) -> bool:
 def warn_of_unknown_words(words: list[str]) -> None:
     """Say on stderr which words the model will see as `<unk>`."""
     if words:
-        print(f"not in the vocabulary, read as <unk>: {' '.join(dict.fromkeys(words))}", file=sys.stderr)
+        from lm.data.vocabulary import visible
+
+        shown = " ".join(map(visible, dict.fromkeys(words)))
+        print(f"not in the vocabulary, read as <unk>: {shown}", file=sys.stderr)
 
 
 def prepare_process() -> None:

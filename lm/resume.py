@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def continue_run(config: DictConfig) -> Path | None:
         config.run_dir = str(path.parent.parent)
     elif not started_again() and any(own.parent.glob("*.ckpt")):
         raise UserError(
-            f"{config.run_dir} holds checkpoints of another run: go on with it by ckpt={own}, "
+            f"{config.run_dir} holds checkpoints of another run: go on with it by {quote(f'ckpt={own}')}, "
             "or choose another hydra.run.dir."
         )
     if path is None or stored is None:

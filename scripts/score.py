@@ -95,9 +95,12 @@ def print_table(scored: "Score") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    width = max(map(len, scored.words), default=0)
+    from lm.data.vocabulary import visible
+
+    words = list(map(visible, scored.words))
+    width = max(map(len, words), default=0)
     lines = Text()
-    for i, (word, known, log_prob) in enumerate(zip(scored.words, scored.known, scored.log_probs, strict=True)):
+    for i, (word, known, log_prob) in enumerate(zip(words, scored.known, scored.log_probs, strict=True)):
         style = next(style for nats, style in STYLES if -log_prob >= nats)
         likeliest = "  ".join(f"{name} {value:.2f}" for name, value in scored.likeliest[i])
         lines.append(f"{word:{width}} {log_prob:9.4f}", style)

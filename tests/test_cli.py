@@ -1,5 +1,7 @@
 """Mistakes in one line."""
 
+import os
+
 import pytest
 from hydra.errors import CompactHydraException, InstantiationException
 
@@ -18,6 +20,18 @@ def raising(error):
 def test_a_users_mistake_becomes_one_line():
     with pytest.raises(CompactHydraException, match=r"^two words$"):
         raising(UserError("two\n words"))(None)
+
+
+def test_a_path_in_a_message_keeps_its_blanks():
+    with pytest.raises(CompactHydraException, match=r"^No text in a  b\.$"):
+        raising(UserError("No text in a  b."))(None)
+
+
+def test_a_file_name_that_is_not_utf8_becomes_one_line():
+    with pytest.raises(UnicodeEncodeError) as caught:
+        os.fsdecode(b"/a\xff/b").encode()
+    with pytest.raises(CompactHydraException, match=r"^The name of a file or folder is not UTF-8: .*/a.*/b"):
+        raising(caught.value)(None)
 
 
 def test_a_users_mistake_inside_instantiate_becomes_one_line():

@@ -104,6 +104,13 @@ def test_a_text_of_unknown_words_is_scored_and_said_to_mean_nothing(trained, cap
     assert "The model knows none of these words" in printed.err
 
 
+def test_control_characters_are_written_out(trained, capsys):
+    score(composed("score", f"ckpt={trained('lstm')}", "text='w1 \x1b[2J'"))
+    printed = capsys.readouterr()
+    assert "\\x1b[2J" in printed.out and "\\x1b[2J" in printed.err
+    assert "\x1b" not in printed.out + printed.err
+
+
 def test_a_shaded_text_names_the_likeliest_words_unasked(trained, tmp_path):
     model = LanguageModel.load(trained("lstm"))
     figure = picture(model, ["w1 w2"], composed("score", "ckpt=x"))

@@ -18,6 +18,11 @@ def is_word(text: str) -> bool:
     return text.split() == [text] and not CONTROL_CHARACTER.search(text)
 
 
+def visible(word: str) -> str:
+    """The word with its control characters written out, which a terminal would obey."""
+    return CONTROL_CHARACTER.sub(lambda found: ascii(found[0])[1:-1], word)
+
+
 def words_of_line(line: str, eos: bool = True) -> list[str]:
     """The words of a line, without a byte order mark, and `<eos>` after them where the line does not end in it."""
     words = line.removeprefix("\ufeff").split()
