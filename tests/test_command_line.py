@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from lm.command_line import hydra_arguments, use_utf8_streams
 from lm.errors import UserError
-from tests.conftest import run
+from tests.conftest import run, small
 
 TYPED = st.text(
     st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("\"'\\${}[]()=,:~#! \n"), max_size=9
@@ -159,3 +159,13 @@ def test_no_locale_changes_text_that_is_typed_piped_or_written(trained, tmp_path
     assert (done.returncode, done.stdout, out.read_text(encoding="utf-8")) == (0, "é 中\n", "é 中\n"), done.stderr
     scored = run("score", f"ckpt={checkpoint}", "format=json", input="é 中", **options)
     assert '"words": ["é", "中"' in scored.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_train_in_one_folder_of_any_name(text_folder, tmp_path):
+    folder = "a=b, 'c' \"d\" [x]*?{é}:% ~!\\"
+    options = small(text_folder, "trainer.devices=2", "trainer.max_epochs=1", "test=false", f"hydra.run.dir={folder}")
+    done = run("train", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+    assert (tmp_path / folder / "metrics.json").exists()

@@ -9,7 +9,7 @@ import torch
 from lm import LanguageModel, language_model
 from lm.data import EOS, UNK, Vocabulary
 from lm.errors import UserError
-from lm.language_model import as_text
+from lm.language_model import as_text, words_of
 from tests.conftest import make_model
 
 
@@ -116,3 +116,8 @@ def test_a_vocabulary_gives_back_what_it_was_given():
     vocabulary = Vocabulary([UNK, "a", EOS])
     assert vocabulary.decode(vocabulary.encode(["a", EOS, "b"])) == ["a", EOS, UNK]
     assert torch.equal(vocabulary.encode([]), torch.empty(0, dtype=torch.long))
+
+
+def test_a_prompt_has_the_words_of_a_file_with_its_text():
+    assert words_of("\ufeffa\u2028b\r\nc <eos>\r\n\r") == ["a", "b", EOS, "c", EOS, EOS]
+    assert words_of("a <eos>") == ["a", EOS]

@@ -47,17 +47,28 @@ def test_json_is_an_object_for_each_line_and_nothing_else(trained, capsys):
         assert row["likeliest"] == [[list(pair) for pair in each] for each in expected.likeliest]
 
 
-def test_score_reads_files_and_the_standard_input_alike(trained, tmp_path, monkeypatch, capsys):
+def test_score_reads_files_the_standard_input_and_typed_text_alike(trained, tmp_path, monkeypatch, capsys):
     checkpoint = trained("lstm")
-    text = "w1\u2028w2\n\nw3\n"  # a line ends with \n and nothing else, as in a corpus
-    (tmp_path / "text.txt").write_text(text)
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    # a line ends with \n, \r or \r\n and nothing else, and with one <eos>, as in a corpus
+    data = "\ufeffw1\u2028w2\x85\r\n\r\nw3\rw4 <eos>\n".encode()
+    (tmp_path / "text.txt").write_bytes(data)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig"))
+    config = composed("score", f"ckpt={checkpoint}")
     score(composed("score", f"ckpt={checkpoint}", f"file={tmp_path}/text.txt"))
     from_file = capsys.readouterr().out
-    score(composed("score", f"ckpt={checkpoint}"))
+    score(config)
     assert capsys.readouterr().out == from_file
-    total = LanguageModel.load(checkpoint).log_prob("w1 w2\nw3")
-    assert f"text: log-probability {total:.4f} nats, 5 words" in from_file
+    config.text = data.decode()
+    score(config)
+    assert capsys.readouterr().out == from_file
+    total = LanguageModel.load(checkpoint).log_prob("w1 w2\nw3\nw4")
+    assert f"text: log-probability {total:.4f} nats, 7 words" in from_file
+
+
+def test_what_is_no_text_on_the_standard_input_is_one_line(trained, monkeypatch):
+    for data, message in (("a b".encode("utf-16"), "is not UTF-8 text but UTF-16"), (b"a\0", "holds NUL bytes")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig"))
+        assert f"The standard input {message}" in mistake(score, f"ckpt={trained('lstm')}")
 
 
 def test_a_line_is_printed_before_the_next_one_is_read(trained, monkeypatch, capsys):
