@@ -73,7 +73,7 @@ def _hydra_argument(argument: str, texts: Collection[str], multirun: bool) -> st
     if not equals or name.startswith(("-", "~")):
         return argument
     if name in texts:
-        return f"{key}={_reference(value)}"
+        return f"{name}={_reference(value)}"
     if name.rpartition(".")[2] in PATHS:
         return f"{key}={_path(value, multirun and not name.startswith('hydra.'))}"
     return argument
@@ -89,7 +89,7 @@ def _check_utf8(argument: str) -> None:
 
 def _reference(text: str) -> str:
     """A resolver's call whose result is the text: what a resolver returns is never interpreted."""
-    return f"${{typed:'{quote(text, safe=' ')}'}}"
+    return f"\"${{typed:'{quote(text, safe=' ')}'}}\""
 
 
 OmegaConf.register_new_resolver("typed", unquote, replace=True)

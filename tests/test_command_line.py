@@ -6,6 +6,7 @@ import sys
 from unittest.mock import patch
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -25,9 +26,13 @@ PATH_KEYS += ["callbacks.resume_point.path", "+trainer.default_root_dir"]
 
 def values(arguments, texts=()):
     """What the last of the arguments comes to in the composed config: a list where a multirun goes through several."""
-    override = OverridesParser.create().parse_override(hydra_arguments(arguments, texts)[-1])
+    *_, argument = hydra_arguments(arguments, texts)
+    override = OverridesParser.create().parse_override(argument)
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
+    if "-m" in arguments:  # the sweeper writes it again, for the job
+        [[job]] = BasicSweeper.split_arguments([override], None)
+        [override] = OverridesParser.create().parse_overrides(job)
     config = OmegaConf.create({"key": override.value(), "there": "here"})
     assert OmegaConf.to_container(config, resolve=True)["key"] == config.key
     return config.key
@@ -42,8 +47,8 @@ def values(arguments, texts=()):
 @example("1e3")
 @example('" a list "')
 def test_any_text_arrives_as_it_was_typed(text):
-    for key in ("text", "+text", "++text"):
-        assert values(["-m", f"{key}={text}"], ["text"]) == text
+    for arguments in ([f"text={text}"], ["-m", f"text={text}"], [f"+text={text}"], ["-m", f"++text={text}"]):
+        assert values(arguments, ["text"]) == text
 
 
 @settings(deadline=None, max_examples=40)
