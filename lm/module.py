@@ -202,7 +202,7 @@ class TrainingModule(LightningModule):
             raise UserError(
                 f"The loss is {loss.item()} at step {self.global_step + 1} with a learning rate of "
                 f"{optimizer.param_groups[0]['lr']:g}: lower optimizer.lr or trainer.gradient_clip_val. "
-                "The last good checkpoint is kept."
+                "The last good checkpoint, where there is one, is kept."
             )
 
     def _ends_an_interval(self, batch_idx: int) -> bool:

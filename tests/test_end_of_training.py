@@ -1,13 +1,16 @@
 """Whatever ends training: the last state is saved and validated, and a longer run is one that was never stopped."""
 
 import csv
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from lightning import Callback
+from lightning import Callback, Trainer
 
+from lm.callbacks import ResumePoint
 from scripts.train import train
 from tests.conftest import ADAM, tiny_config
 from tests.test_resume import assert_same_end, finished
@@ -109,3 +112,54 @@ def test_the_last_state_is_saved_and_validated_and_a_longer_run_is_one_never_sto
     train(tiny_config(text_folder, tmp_path, *RUN, f"ckpt={tmp_path}/checkpoints/last.ckpt"))
     assert_same_end(finished(tmp_path), finished(undisturbed))
     assert losses(tmp_path) == losses(undisturbed)
+
+
+class Signal(Callback):
+    """Sends SIGTERM to its own process after so many windows."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.after -= 1
+        if self.after == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("after", [4, 5])  # windows: in the midst of a step of three
+def test_sigterm_in_the_midst_of_a_step_is_saved_after_it(after, undisturbed, text_folder, tmp_path):
+    fatal = ("+callbacks.signal._target_=tests.test_end_of_training.Signal", f"+callbacks.signal.after={after}")
+    with pytest.raises(SystemExit) as ended:
+        train(tiny_config(text_folder, tmp_path, *RUN, *fatal))
+    assert ended.value.code == 143
+    assert finished(tmp_path)["resume"]["windows"] == {"epoch": 0, "position": 6}
+    train(tiny_config(text_folder, tmp_path, *RUN, f"ckpt={tmp_path}/checkpoints/last.ckpt"))
+    assert_same_end(finished(tmp_path), finished(undisturbed))
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_no_checkpoint_is_written_in_the_midst_of_a_step(monkeypatch, text_folder, tmp_path):
+    positions = []
+    save = ResumePoint._save
+
+    def noting(point: ResumePoint, trainer: Trainer) -> None:
+        save(point, trainer)
+        positions.append(finished(tmp_path)["resume"]["windows"]["position"])
+
+    monkeypatch.setattr(ResumePoint, "_save", noting)
+    often = ("callbacks.resume_point.every_n_minutes=1e-9", "callbacks.resume_point.every_n_steps=null")
+    train(tiny_config(text_folder, tmp_path, *RUN, *often, "trainer.max_epochs=1"))
+    assert positions == [3, 6, 9, 12, 0]
+
+
+def test_a_resumed_run_validates_after_the_same_steps(text_folder, tmp_path, capsys):
+    by_windows = ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=6", "trainer.max_epochs=3")
+
+    def validated(folder: str, *more: str) -> list[int]:
+        train(tiny_config(text_folder, tmp_path / folder, *RUN, *by_windows, *more))
+        return [int(step) for step in re.findall(r"validation after (\d+) steps", capsys.readouterr().out)]
+
+    stopped = validated("stopped", "trainer.max_steps=3")
+    resumed = validated("stopped", f"ckpt={tmp_path}/stopped/checkpoints/last.ckpt")
+    assert stopped == [2, 3]
+    assert [2, *resumed] == validated("whole")

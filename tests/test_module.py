@@ -102,6 +102,19 @@ def test_validation_perplexity_is_over_every_token_of_the_split(data, core):
     assert metrics["val/ppl"] == pytest.approx(torch.tensor(nats / tokens).exp().item(), rel=1e-5)
 
 
+def test_each_validation_begins_with_an_empty_state(data):
+    module, trainer = make_module(data), make_trainer()
+    first, second = (trainer.validate(module, data, verbose=False) for _ in range(2))
+    assert first == second
+    losses = []
+    keep = LambdaCallback(
+        on_validation_end=lambda trainer, _: losses.append(trainer.callback_metrics["val/loss"].item())
+    )
+    still = make_module(data, lr=0.0)
+    make_trainer(max_epochs=2, limit_train_batches=2, callbacks=[keep]).fit(still, data)
+    assert losses[0] == losses[1] == first[0]["val/loss"]
+
+
 def test_validation_in_mid_epoch_leaves_training_as_it_is(data):
     def final_weights(**options):
         module = make_module(data, dropout=0.3)
