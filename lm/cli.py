@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lm.errors import UserError
 from lm.files import write_text
+from lm.ranges import check_ranges
 
 ERROR_FILE = "error.txt"  # what a failed job of a multirun leaves in its folder
 
@@ -29,6 +30,7 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     @functools.wraps(main)
     def wrapper(config: DictConfig) -> Any:
         try:
+            check_ranges(config)
             return main(config)
         except BrokenPipeError:  # whoever read our output has ended, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

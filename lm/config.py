@@ -13,7 +13,6 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from typeguard import TypeCheckError, check_type
 
-from lm.checks import at_least
 from lm.errors import UserError
 from lm.launch import check_shared_name, in_submitit_job
 from lm.ops import check_precision
@@ -40,7 +39,6 @@ def check(config: DictConfig) -> None:
         _check_gpus(config.trainer, "trainer")
         _check_processes(config.trainer)
     if "model" in config:
-        at_least(0, seed=config.seed)
         _check_pretrained(config)
         _check_optimizer(config)
         with torch.device("meta"):

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lm.errors import UserError
+from lm.ranges import check_ranges
 
 CONF = Path(__file__).parents[1] / "conf"
 # where new entries may be added: each needs a `_target_` in the first, none in the second
@@ -39,7 +40,8 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     """Check the arguments of a script before Hydra reads them; those that only ask for information pass.
 
     Raises:
-        UserError: for a flag, key or option that is unknown, a value that cannot be read, or a key that is missing.
+        UserError: for a flag, key or option that is unknown, a value that cannot be read, a key that is missing, or a
+            number out of range; of a sweep's values each job finds its own.
     """
     flags, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
@@ -54,6 +56,7 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     for key, node in [] if flags.cfg else _nodes(config):
         if node._is_missing():
             raise UserError(f"{key} is missing: give {key}=VALUE; --help says more.")
+    check_ranges(config, skip=[each.key_or_group for each in overrides if each.is_sweep_override()])
 
 
 def _parse(flags: Namespace, loader: ConfigLoader) -> list[Override]:

@@ -44,7 +44,9 @@ class Sampling:
         By inverting the cumulative distribution, with one random number a row; torch.multinomial draws V of them.
         """
         scores = log_probs.float()
-        scores = (scores - scores.amax(-1, keepdim=True)).div_(self.temperature)
+        # a temperature below the least normal number would make 0 / 0 of the likeliest word's score
+        temperature = max(self.temperature, torch.finfo(scores.dtype).tiny)
+        scores = (scores - scores.amax(-1, keepdim=True)).div_(temperature)
         scores, words = self._truncated(scores)
         cumulative = scores.exp_().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
         total = cumulative[:, -1:]

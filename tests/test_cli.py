@@ -4,6 +4,7 @@ import os
 
 import pytest
 from hydra.errors import CompactHydraException, InstantiationException
+from omegaconf import DictConfig
 
 from lm.cli import one_line_errors
 from lm.errors import UserError
@@ -19,7 +20,7 @@ def raising(error):
 
 def test_a_users_mistake_becomes_one_line():
     with pytest.raises(CompactHydraException, match=r"^two words$"):
-        raising(UserError("two\n words"))(None)
+        raising(UserError("two\n words"))(DictConfig({}))
 
 
 def test_a_path_in_a_message_keeps_its_blanks():
@@ -38,9 +39,9 @@ def test_a_users_mistake_inside_instantiate_becomes_one_line():
     wrapped = InstantiationException("Error in call to target ...")
     wrapped.__cause__ = UserError("num_heads=3")
     with pytest.raises(CompactHydraException, match=r"^num_heads=3$"):
-        raising(wrapped)(None)
+        raising(wrapped)(DictConfig({}))
 
 
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ValueError, match="ours"):
-        raising(ValueError("ours"))(None)
+        raising(ValueError("ours"))(DictConfig({}))

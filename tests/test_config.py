@@ -66,7 +66,6 @@ def test_the_options_checked_are_those_of_nested_groups_too():
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("optimizer.lr=true", "optimizer.lr=True given"),
         ("scheduler.factor=0.5", "factor=0.5 given, but it must be above 1"),
-        ("seed=-1", "seed=-1 given, but it must be at least 0"),
         ("trainer.precision=7", "trainer.precision=7 given"),
         ("trainer.precision=16", "set optimizer.fused=false"),
         ("trainer.precision=16-mixed", "set optimizer.fused=false, or trainer.precision=bf16-mixed"),
