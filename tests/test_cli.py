@@ -25,14 +25,14 @@ def test_a_users_mistake_becomes_one_line():
 
 def test_a_path_in_a_message_keeps_its_blanks():
     with pytest.raises(CompactHydraException, match=r"^No text in a  b\.$"):
-        raising(UserError("No text in a  b."))(None)
+        raising(UserError("No text in a  b."))(DictConfig({}))
 
 
 def test_a_file_name_that_is_not_utf8_becomes_one_line():
     with pytest.raises(UnicodeEncodeError) as caught:
         os.fsdecode(b"/a\xff/b").encode()
     with pytest.raises(CompactHydraException, match=r"^The name of a file or folder is not UTF-8: .*/a.*/b"):
-        raising(caught.value)(None)
+        raising(caught.value)(DictConfig({}))
 
 
 def test_a_users_mistake_inside_instantiate_becomes_one_line():
