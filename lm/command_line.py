@@ -17,7 +17,7 @@ from lm.overrides import check_command_line
 
 # The last part of every key that takes a path, in any script and at any depth: data.root, hydra.run.dir …
 PATHS = {"ckpt", "out", "plot", "file", "prompt_file", "root", "cache_dir", "pretrained", "dir", "subdir", "run_dir"}
-PATHS |= {"dirpath", "path", "save_dir", "default_root_dir", "storage"}
+PATHS |= {"dirpath", "path", "filename", "save_dir", "default_root_dir", "output_subdir", "storage"}
 
 
 def prepare_command_line(*texts: str) -> None:

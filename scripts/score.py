@@ -67,7 +67,7 @@ def lines_of(config: DictConfig) -> Iterator[str]:
     if config.text is not None:
         lines: Iterable[str] = split_lines(str(config.text))
     elif config.file == "-":
-        lines = checked(sys.stdin, "The standard input")
+        lines = checked(sys.stdin or [], "The standard input")
     else:
         lines = read_text(config.file, "file").split("\n")
     nothing = True

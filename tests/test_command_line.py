@@ -21,7 +21,7 @@ TYPED = st.text(
 )
 PATH_KEYS = ["ckpt", "out", "plot", "file", "prompt_file", "run_dir", "data.root", "data.cache_dir", "hydra.run.dir"]
 PATH_KEYS += ["hydra.sweep.dir", "model.embedding.pretrained", "callbacks.checkpoint.dirpath", "+logger.csv.save_dir"]
-PATH_KEYS += ["callbacks.resume_point.path", "+trainer.default_root_dir"]
+PATH_KEYS += ["callbacks.resume_point.path", "callbacks.checkpoint.filename", "+trainer.default_root_dir"]
 
 
 def values(arguments, texts=()):
