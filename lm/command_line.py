@@ -19,6 +19,9 @@ from lm.overrides import check_command_line
 PATHS = {"ckpt", "out", "plot", "file", "prompt_file", "root", "cache_dir", "pretrained", "dir", "subdir", "run_dir"}
 PATHS |= {"dirpath", "path", "filename", "save_dir", "default_root_dir", "output_subdir", "storage"}
 
+FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"}
+FLAGS_WITH_VALUE |= {"--config-dir", "-cd", "--experimental-rerun", "--info", "-i"}
+
 
 def prepare_command_line(*texts: str) -> None:
     """Make streams and arguments of this process UTF-8, and let Hydra take free text and paths as they were typed.
@@ -63,7 +66,12 @@ def hydra_arguments(arguments: Sequence[str], texts: Collection[str] = ()) -> li
     for i, after in enumerate(arguments[1:]):
         if after.startswith("hydra.job.name=train_ddp_process_"):  # Lightning's, after a folder in quotes as it is
             typed[i] = f"hydra.run.dir={_quoted(arguments[i].partition('=')[2][1:-1])}"
-    return typed
+    # Hydra takes overrides only where they stand together
+    is_override = [
+        not each.startswith("-") and before not in FLAGS_WITH_VALUE
+        for before, each in zip(["", *arguments], arguments, strict=False)
+    ]
+    return [each for late in (False, True) for each, mark in zip(typed, is_override, strict=True) if mark == late]
 
 
 def _hydra_argument(argument: str, texts: Collection[str], multirun: bool) -> str:

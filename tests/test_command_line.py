@@ -81,9 +81,9 @@ def test_every_key_that_takes_a_path_takes_any_name(key, tmp_path):
 
 def test_paths_and_values_in_hydras_own_grammar_are_left_alone():
     arguments = [
-        "words=5",
         "--cfg",
         "job",
+        "words=5",
         'ckpt="a, b"',
         "plot='c'",
         "~callbacks.x=1",
@@ -93,6 +93,11 @@ def test_paths_and_values_in_hydras_own_grammar_are_left_alone():
     ]
     assert hydra_arguments(arguments, ["prompt"]) == arguments
     assert values(["out=${there}/x, y"]) == "here/x, y"
+
+
+def test_overrides_may_stand_before_and_after_flags():
+    typed = ["a=1", "--config-dir", "b=2", "~c", "-m", "+d=3", "--cfg", "job"]
+    assert hydra_arguments(typed) == ["--config-dir", "b=2", "-m", "--cfg", "job", "a=1", "~c", "+d=3"]
 
 
 def test_a_comma_separates_the_paths_of_a_multirun_unless_the_name_exists(tmp_path, monkeypatch):
