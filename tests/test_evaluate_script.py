@@ -142,8 +142,8 @@ def ctrl_c(window):
     [
         (["ckpt=nowhere.ckpt"], "No checkpoint at"),
         (["ckpt=x", "split=train"], "split=train given, but it must be one of valid, test"),
-        (["ckpt=x", "evaluation.columns=many"], "evaluation.columns=many given, but it must be of type int"),
-        (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be above 0"),
+        (["ckpt=x", "evaluation.columns=many"], "evaluation.columns=many given, but it must be a whole number"),
+        (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be at least 1e-06"),
         (["ckpt=LSTM", "evaluation.stride=5"], "a recurrent model carries its state through the whole text"),
         (["ckpt=LSTM", "out=FILE/x.json"], "Cannot write"),
         (["ckpt=LSTM", "out=FOLDER"], "it is a folder"),

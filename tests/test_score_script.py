@@ -140,7 +140,7 @@ def test_every_view_is_drawn(trained, tmp_path, model, view):
     [
         (["ckpt=x", "text=a", "plot=x.doc"], "its ending must be one of .png"),
         (["ckpt=x", "text=a", "plot=FILE/x.png"], "Cannot write"),
-        (["ckpt=x", "text=a", "top=many"], "top=many given, but it must be of type int"),
+        (["ckpt=x", "text=a", "top=many"], "top=many given, but it must be a whole number"),
         (["ckpt=x", "text=a", "view=map"], "view=map given, but it must be one of text, heat_map, attention"),
         (["ckpt=x", "text=a", "format=xml"], "format=xml given, but it must be one of table, json"),
         (["ckpt=LSTM", "text="], "There is nothing to score"),

@@ -270,15 +270,15 @@ def test_a_trained_model_is_used_without_importing_lightning(trained):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("train", ["model=elman"], "Available options in 'model'"),
-        ("train", ["data.bppt=3"], "Key 'bppt' is not in struct"),
+        ("train", ["model=elman"], "The options are gru, lstm"),
+        ("train", ["data.bppt=3"], "did you mean data.bptt?"),
         pytest.param(
             "train",
             ["-m", "trainer.devices=2", "model=lstm,gru"],
             "devices=2 given in a multirun",
             marks=pytest.mark.slow,
         ),
-        ("generate", ["ckpt=x", "temperature=0"], "temperature=0 given, but it must be above 0"),
+        ("generate", ["ckpt=x", "temperature=0"], "temperature=0 given, but it must be"),
     ],
 )
 def test_a_users_mistake_is_a_message_without_traceback(script, arguments, message, tmp_path):
@@ -286,7 +286,7 @@ def test_a_users_mistake_is_a_message_without_traceback(script, arguments, messa
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    if not message.startswith(("Available", "Key")) and "-m" not in arguments:  # those are Hydra's own
+    if "-m" not in arguments:
         assert len(done.stderr.splitlines()) == 1
 
 
