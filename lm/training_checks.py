@@ -29,6 +29,11 @@ def check_training(config: DictConfig, schedule_monitors: bool) -> None:
     for name, callback in config.callbacks.items():
         if monitor := callback.get("monitor"):
             _check_monitor(f"callbacks.{name}.monitor", monitor)
+        for key, value in (("save_last", True), ("filename", "last")):
+            if "resume_point" in config.callbacks and callback.get(key) == value:
+                raise UserError(
+                    f"callbacks.{name}.{key}={value} given, but resume_point writes last.ckpt: leave it out."
+                )
     if schedule_monitors:
         _check_validates_each_time(trainer)
 

@@ -25,6 +25,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.evaluation.report import print_report, summary, write_plots
     from lm.files import beside, check_writable
     from lm.ops import check_precision
+    from lm.perplexity import verdict
     from lm.results import print_facts, write_json
 
     prepare_process()
@@ -61,6 +62,8 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     facts |= asdict(evaluator.layout)
     write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
     print_report(summaries)
+    if said := verdict(summaries[0]["loss"], len(language_model.vocabulary)):
+        print(f"model: {said}")
     print_facts(**facts, results=out, tensorboard=plots)
     write_plots(summaries, plots)
     return summaries

@@ -23,6 +23,7 @@ from tests.conftest import tiny_config
         (["trainer.accumulate_grad_batches=7", "trainer.limit_train_batches=6"], "7 given, but an epoch has 6 windows"),
         (["trainer.limit_test_batches=0.0001"], r"limit_test_batches=0\.0001 given, but that is less than one of"),
         (["callbacks.checkpoint.monitor=val/los"], "monitor=val/los given, but it must be one of train/loss"),
+        (["+callbacks.checkpoint.save_last=true"], "resume_point writes last.ckpt"),
         (["+trainer.reload_dataloaders_every_n_epochs=1"], "the text never changes"),
     ],
 )

@@ -52,11 +52,11 @@ class BestCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what the file is kept for; only to this callback's files."""
         if self.writing is not None:
-            values = {name: value.item() for name, value in trainer.callback_metrics.items()}
-            self.metrics[self.writing] = values | {"val/step": trainer.global_step}
             checkpoint[KEY] = self.metrics[self.writing]
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.metrics[filepath] = values | {"val/step": trainer.global_step}
         self.writing = filepath
         try:
             super()._save_checkpoint(trainer, filepath)

@@ -90,8 +90,9 @@ def bars(summaries: Sequence[Mapping[str, Any]]) -> Figure:
     """A bar for each result's perplexity."""
     figure = Figure(figsize=(7, 1 + 0.4 * len(summaries)), layout="constrained")
     axis = figure.subplots()
-    drawn = axis.barh([row["name"] for row in summaries], [row["ppl"] for row in summaries])
-    axis.bar_label(drawn, fmt="{:,.1f}", padding=3)
+    lengths = [row["ppl"] if math.isfinite(row["ppl"]) else 0.0 for row in summaries]  # matplotlib draws no infinity
+    drawn = axis.barh([row["name"] for row in summaries], lengths)
+    axis.bar_label(drawn, [f"{row['ppl']:,.1f}" for row in summaries], padding=3)
     axis.margins(x=0.12)
     axis.invert_yaxis()
     axis.set_xlabel("perplexity")
