@@ -1,5 +1,7 @@
 """The composed config: mistakes are found before any text is read, and every file of conf/ composes."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -121,15 +123,73 @@ def test_transformer_options_are_one_word(option, value):
     assert value.items() <= OmegaConf.to_container(config.model.core, resolve=True).items()
 
 
-def test_the_examples_recipes_have_its_defaults():
-    for core in ("rnn_tanh", "rnn_relu", "lstm", "gru", "transformer"):
-        config = composed(f"experiment=pytorch_examples/{core}")
-        assert (config.model.embedding.embedding_size, config.model.core.hidden_size) == (200, 200)
-        assert (config.model.core.num_layers, config.model.core.dropout) == (2, 0.2)
-        assert (config.data.batch_size, config.data.bptt, config.trainer.gradient_clip_val) == (20, 35, 0.25)
-        assert (config.trainer.max_epochs, config.scheduler.factor) == (40, 4)
-        assert "SGD" in config.optimizer._target_
-        assert not config.model.head.tie_weights
+EXAMPLES = ("rnn_tanh", "rnn_relu", "lstm", "gru", "transformer")
+PINNED_TRAINER = {
+    "max_epochs": 40,
+    "max_steps": -1,
+    "gradient_clip_val": 0.25,
+    "accumulate_grad_batches": 1,
+    "log_every_n_steps": 200,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "limit_train_batches": None,
+}
+
+
+@pytest.mark.parametrize("core", EXAMPLES)
+def test_the_examples_recipes_have_its_defaults(core):
+    config = OmegaConf.to_container(composed(f"experiment=pytorch_examples/{core}"), resolve=True)
+    data, optimizer, model = config["data"], config["optimizer"], config["model"]
+    assert (data["batch_size"], data["eval_batch_size"], data["bptt"], data["bptt_jitter"]) == (20, 10, 35, False)
+    assert (data["min_count"], data["max_size"], config["seed"]) == (1, None, 1111)
+    assert model["embedding"]["embedding_size"] == model["core"]["hidden_size"] == 200
+    assert (model["core"]["num_layers"], model["core"]["dropout"]) == (2, 0.2)
+    assert not model["head"]["tie_weights"]
+    if core == "transformer":
+        assert (model["core"]["num_heads"], model["core"]["feedforward_size"], model["core"]["context"]) == (2, 200, 35)
+    assert optimizer["_target_"] == "torch.optim.SGD"
+    assert (optimizer["momentum"], optimizer["weight_decay"]) == (0, 0)
+    assert optimizer["lr"] == {"rnn_tanh": 1, "rnn_relu": 2, "lstm": 20, "gru": 10, "transformer": 5}[core]
+    assert config["scheduler"] == {
+        "_target_": "lm.schedules.divide_on_plateau",
+        "_partial_": True,
+        "factor": 4,
+        "patience": 0,
+    }
+    assert PINNED_TRAINER.items() <= config["trainer"].items()
+
+
+def test_the_examples_recipes_stay_when_the_defaults_change(tmp_path):
+    """Every number, switch and null of the other files is changed, and the words of the Transformer's options."""
+
+    def recipes(conf: Path) -> list[dict]:
+        found = []
+        for core in EXAMPLES:
+            with initialize_config_dir(str(conf), version_base="1.3"):
+                composed = compose("train", [f"experiment=pytorch_examples/{core}", "run_dir=x", "seed=1111"])
+            config = OmegaConf.to_container(composed, resolve=False)
+            pinned = {name: config[name] for name in ("model", "optimizer", "scheduler")}
+            pinned["data"] = {name: config["data"][name] for name in ("min_count", "batch_size", "bptt", "bptt_jitter")}
+            found.append(pinned | {"trainer": {name: config["trainer"][name] for name in PINNED_TRAINER}})
+        return found
+
+    changed = tmp_path / "conf"
+    shutil.copytree(CONF, changed)
+    others = {"sinusoidal": "rotary", "post": "pre", "relu": "gelu", "default": "xavier", "false": "true"}
+    for group in ("data", "model", "optimizer", "scheduler", "learning_rate", "trainer"):
+        for file in (file for file in (changed / group).rglob("*.yaml") if "pytorch_examples" not in file.name):
+            text = re.sub(r"(?m)^( *[a-z]\w*): (-?\d[\d.e-]*|null|true)( |$)", r"\1: 7 ", file.read_text())
+            text = re.sub(rf"(?m)^( *[a-z]\w*): ({'|'.join(others)})( |$)", lambda m: f"{m[1]}: {others[m[2]]} ", text)
+            file.write_text(text)
+    assert recipes(changed) == recipes(CONF)
+
+
+@pytest.mark.parametrize("core", EXAMPLES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_core_has_a_learning_rate_of_its_own_for_each_optimizer(core, optimizer):
+    lr = composed(f"model={core}", f"optimizer={optimizer}").optimizer.lr
+    assert composed(f"experiment=pytorch_examples/{core}", f"optimizer={optimizer}").optimizer.lr == lr
+    assert (CONF / "learning_rate" / f"{core}_{optimizer}.yaml").exists()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +199,7 @@ def test_the_examples_recipes_have_its_defaults():
         (["model=transformer"], 5.0),
         (["experiment=pytorch_examples/rnn_tanh"], 1.0),
         (["experiment=pytorch_examples/rnn_relu"], 2.0),
-        (["experiment=pytorch_examples/gru"], 20.0),
+        (["experiment=pytorch_examples/gru"], 10.0),
         (["model=transformer", "optimizer=adamw"], 0.001),
         (["model=transformer", "optimizer.lr=7"], 7),
     ],
