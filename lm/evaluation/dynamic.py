@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lm.checks import above_zero, at_least, candidates_for, probability
+from lm.checks import above_zero, at_least, candidates_for, one_of, probability
 from lm.data.windows import Window
 from lm.models import TokenModel
+
+NORMALIZATIONS = ("weights", "tensors")
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class GradientStatistics:
     Args:
         windows: of the training text to look at.
         epsilon: added to the root of the mean squares.
+        normalization: what the decay's RMS is divided by: "weights", its mean over all weights, or "tensors", the mean
+            of the parameter tensors' means, as Krause's program does, so that its λ transfers.
 
     Raises:
         UserError: if a value is out of range.
@@ -26,10 +30,18 @@ class GradientStatistics:
 
     windows: int
     epsilon: float
+    normalization: str = "weights"
 
     def __post_init__(self) -> None:
         at_least(1, windows=self.windows)
         above_zero(epsilon=self.epsilon)
+        one_of(NORMALIZATIONS, normalization=self.normalization)
+
+    def mean(self, rms: Sequence[Tensor]) -> Tensor:
+        """The mean RMS that decays are relative to."""
+        if self.normalization == "tensors":
+            return torch.stack([root.mean() for root in rms]).mean()
+        return torch.cat([root.flatten() for root in rms]).mean()
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class DynamicEvaluation:
     """After each window the weights follow its gradient, and fall back a little towards the trained ones.
 
     θ ← θ - η g + λ (θ₀ - θ), or with statistics θ ← θ - η g / (RMS + ε) + λ RMS / mean(RMS) (θ₀ - θ), where the
-    factor of the last term is at most 1.
+    factor of the last term is at most 1 and `GradientStatistics` says which mean it is.
 
     Args:
         lr: η.
@@ -95,7 +107,7 @@ class Adaptation:
         self.pulls: Sequence[Tensor] = [weight.new_tensor(rule.decay) for weight in trained]
         self.scales: Sequence[Tensor] = [torch.ones_like(pull) for pull in self.pulls]
         if rms is not None and rule.statistics is not None:
-            mean = sum(root.sum() for root in rms) / sum(root.numel() for root in rms)
+            mean = rule.statistics.mean(rms)
             self.pulls = [(rule.decay * root / mean).clamp_(max=1) for root in rms]
             self.scales = [root + rule.statistics.epsilon for root in rms]
 

@@ -13,11 +13,14 @@ from tests.conftest import V, make_model
 LR, DECAY, EPSILON = 0.05, 0.1, 0.02
 
 
-def slow_losses(model, windows, rms=None):
+def slow_losses(model, windows, rms=None, normalization="weights"):
     """The loss of each word, scored before the weights move."""
     model, trained = copy.deepcopy(model), copy.deepcopy(model)
     losses, state = [], None
-    mean = sum(root.sum() for root in rms) / sum(root.numel() for root in rms) if rms else None
+    if normalization == "tensors":  # Krause's program: gsum += mean of each parameter, / count
+        mean = sum(root.sum() / root.numel() for root in rms) / len(rms)
+    elif rms:
+        mean = sum(root.sum() for root in rms) / sum(root.numel() for root in rms)
     for inputs, targets in windows:
         model.zero_grad()
         log_probs, state = model(inputs, state)
@@ -35,9 +38,10 @@ def slow_losses(model, windows, rms=None):
     return torch.cat(losses)
 
 
-@pytest.mark.parametrize("with_statistics", [False, True])
+@pytest.mark.parametrize("normalization", [None, "weights", "tensors"])
 @pytest.mark.parametrize("tie_weights", [False, True])
-def test_losses_are_those_of_the_slow_version(core_name, with_statistics, tie_weights):
+def test_losses_are_those_of_the_slow_version(core_name, normalization, tie_weights):
+    with_statistics = normalization is not None
     model = make_model(core_name, tie_weights=tie_weights, context=6).double()  # steps of lr / epsilon amplify rounding
     text = torch.randint(8, (30,))
     layout = Layout(columns=1, context=6).fitted(model.core)
@@ -47,10 +51,10 @@ def test_losses_are_those_of_the_slow_version(core_name, with_statistics, tie_we
         if with_statistics
         else None
     )
-    statistics = GradientStatistics(3, EPSILON) if with_statistics else None
+    statistics = GradientStatistics(3, EPSILON, normalization) if with_statistics else None
     with DynamicEvaluation(LR, DECAY, statistics).adapting(model, rms) as adaptation:
         found = measure(model, windows, adaptation=adaptation)
-    expected = slow_losses(model, windows, rms)
+    expected = slow_losses(model, windows, rms, normalization)
     torch.testing.assert_close(-found.log_probs[1.0], expected, rtol=1e-6, atol=1e-6)
 
 
@@ -93,3 +97,8 @@ def test_statistics_are_those_of_autograd_window_by_window():
 def test_values_out_of_range_are_refused(values):
     with pytest.raises(UserError, match="given, but it must be"):
         DynamicEvaluation(**({"lr": 0.1, "decay": 0.1} | values))
+
+
+def test_an_unknown_normalization_is_refused():
+    with pytest.raises(UserError, match="normalization=mean given, but it must be one of weights, tensors"):
+        GradientStatistics(3, EPSILON, "mean")
