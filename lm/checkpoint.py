@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lm.data.vocabulary import Vocabulary
 from lm.errors import UserError
+from lm.find_checkpoint import find_checkpoint
 from lm.models import TokenModel
 
 KEY = "lm"  # where our own entry stands among Lightning's
@@ -39,9 +40,7 @@ def load(path: str | Path) -> Checkpoint:
     Raises:
         UserError: if the file is missing, damaged, refused, or not a checkpoint of this project.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"No checkpoint at ckpt={path}: give the path of a .ckpt file that training has written.")
+    path = find_checkpoint(path)
     try:
         _check_parts(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)

@@ -15,6 +15,7 @@ from lm.beam_search import beam_search
 from lm.data.vocabulary import EOS, Vocabulary, words_of_line
 from lm.errors import UserError
 from lm.export.folder import read_folder
+from lm.find_checkpoint import find_checkpoint
 from lm.generation import generate_ids
 from lm.models import TokenModel
 from lm.perplexity import perplexity
@@ -66,12 +67,15 @@ class LanguageModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "LanguageModel":
-        """The model of a checkpoint, or of a folder that scripts/export.py has written, on the CPU.
+        """The model of a checkpoint, of a folder that scripts/export.py has written, or of a run, on the CPU.
+
+        `path` is what `ckpt=` may be in the scripts; see `lm.find_checkpoint`.
 
         Raises:
             UserError: if it is missing, damaged, refused, or not of this project.
         """
-        stored = read_folder(path) if Path(path).expanduser().is_dir() else checkpoint.load(path)
+        path = find_checkpoint(path)
+        stored = read_folder(path) if path.is_dir() else checkpoint.load(path)
         return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config)
 
     def unknown(self, text: str) -> list[str]:

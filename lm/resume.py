@@ -14,6 +14,7 @@ from lm import checkpoint
 from lm.config import snapshot
 from lm.data import Corpus
 from lm.errors import UserError
+from lm.find_checkpoint import find_checkpoint
 from lm.launch import started_again
 
 SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must keep; the trainer may change
@@ -37,7 +38,9 @@ def continue_run(config: DictConfig) -> Path | None:
     elif started_again() and own.exists():
         path, stored = own, checkpoint.load(own)
     elif config.ckpt is not None:
-        path = Path(config.ckpt).expanduser().absolute()
+        if config.ckpt == "best":
+            raise UserError("ckpt=best given, but a run goes on from its last.ckpt: give ckpt=last, or its folder.")
+        path = find_checkpoint(config.ckpt, "last.ckpt", Path(config.run_dir).parent).absolute()
         stored = checkpoint.load(path)
     else:
         path, stored = None, None

@@ -24,6 +24,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.evaluation import Evaluator
     from lm.evaluation.report import print_report, summary, write_plots
     from lm.files import beside, check_writable
+    from lm.find_checkpoint import announced_checkpoint
     from lm.ops import check_precision
     from lm.perplexity import verdict
     from lm.results import print_facts, write_json
@@ -36,7 +37,8 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     if evaluation.tune and config.split == "valid":
         print("evaluation.tune=true with split=valid: the values are chosen on the text that is scored, a flattery.")
     fabric = instantiate(config.fabric)
-    language_model = LanguageModel.load(config.ckpt)
+    ckpt = announced_checkpoint(config.ckpt)
+    language_model = LanguageModel.load(ckpt)
     check_precision(language_model.model, config.fabric.precision, config.fabric.accelerator, "fabric.precision")
     data_config = config.get("data") or language_model.config["data"]
     refuse_foreign_targets(data_config, "lm.data.")
@@ -45,7 +47,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
 
     protocol = "" if evaluation.name == "full" else f".{evaluation.name}"
     ending = f".{data.title(config.split)}.{config.split}{protocol}.json"
-    out = Path(config.out).expanduser() if config.out else beside(config.ckpt, ending)
+    out = Path(config.out).expanduser() if config.out else beside(ckpt, ending)
     plots = out.with_name(out.name.removesuffix(".json") + ".tensorboard")
     check_writable(out)
     check_writable(plots / "events")
@@ -58,7 +60,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
         raise UserError("Stopped by Ctrl-C before a word was scored.")
     if evaluator.stopped:
         print("Stopped by Ctrl-C: this is not the whole.")
-    facts = {"ckpt": str(config.ckpt), "text": str(data.root), "precision": config.fabric.precision}
+    facts = {"ckpt": str(ckpt), "text": str(data.root), "precision": config.fabric.precision}
     facts |= asdict(evaluator.layout)
     write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
     print_report(summaries)

@@ -21,10 +21,12 @@ def export(config: DictConfig) -> Path:
     from lm import LanguageModel
     from lm.checks import one_of
     from lm.files import beside, refusals
+    from lm.find_checkpoint import announced_checkpoint
 
     one_of(ENDINGS, format=config.format)
-    out = Path(config.out).expanduser() if config.out else beside(config.ckpt, ENDINGS[config.format])
-    model = LanguageModel.load(config.ckpt)
+    ckpt = announced_checkpoint(config.ckpt)
+    out = Path(config.out).expanduser() if config.out else beside(ckpt, ENDINGS[config.format])
+    model = LanguageModel.load(ckpt)
     with refusals(f"write out={out}"):
         {"onnx": onnx, "folder": folder, "vectors": vectors}[config.format](model, out)
     print(f"{config.format}: {out}")

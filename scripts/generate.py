@@ -19,6 +19,7 @@ def generate(config: DictConfig) -> list[str]:
     from lm.config import check_arguments
     from lm.detokenize import detokenized
     from lm.files import check_writable, write_text
+    from lm.find_checkpoint import announced_checkpoint
     from lm.language_model import pieces, words_of
     from lm.writing import Writing
 
@@ -28,7 +29,7 @@ def generate(config: DictConfig) -> list[str]:
     prompt = read_prompt(config)
     if config.out:
         check_writable(config.out)
-    model = LanguageModel.load(config.ckpt)
+    model = LanguageModel.load(announced_checkpoint(config.ckpt))
     warn_of_unknown_words(model.unknown(prompt))
 
     readable = detokenized if config.detokenize else str

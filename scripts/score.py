@@ -31,6 +31,7 @@ def score(config: DictConfig) -> list["Score"]:
     from lm.checks import at_least, one_of
     from lm.config import check_arguments
     from lm.files import check_writable
+    from lm.find_checkpoint import announced_checkpoint
     from lm.plots import check_format, save_figure
 
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
@@ -41,7 +42,7 @@ def score(config: DictConfig) -> list["Score"]:
         check_format(config.plot)
         check_writable(config.plot)
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
-    model = LanguageModel.load(config.ckpt)
+    model = LanguageModel.load(announced_checkpoint(config.ckpt))
     figure = picture(model, list(lines), config) if config.plot else None
     print_score = print_json if config.format == "json" else print_table
 

@@ -1,0 +1,67 @@
+"""What `ckpt=` may be: a file, an exported folder, a run folder, or `last` or `best` of the newest run."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from lm.errors import UserError
+
+RUNS = Path("runs/train")  # where scripts/train.py puts its runs; see hydra.run.dir in conf/train.yaml
+NEWEST = {"last": "last.ckpt", "best": "best.ckpt"}
+SHOWN = 5  # paths in a message
+
+
+def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUNS) -> Path:
+    """The checkpoint file, or exported folder, that a user means.
+
+    Args:
+        given: a path, or "last" or "best" for that checkpoint of the newest run.
+        name: of the checkpoint to take from a run folder.
+        runs: the folder of the runs.
+
+    Raises:
+        UserError: if there is none; the message lists what there is instead.
+    """
+    if str(given) in NEWEST:
+        return _newest(str(given), runs)
+    path = Path(given).expanduser()
+    if path.is_file() or (path / "config.json").is_file():
+        return path
+    if not path.is_dir():
+        hint = _listed(runs.glob(f"*/checkpoints/{name}"))
+        raise UserError(f"No checkpoint at ckpt={path}: give a .ckpt file, a run folder, last or best{hint}.")
+    for candidate in (path / name, path / "checkpoints" / name):
+        if candidate.is_file():
+            return candidate
+    hint = _listed(each for each in path.glob("**/*.ckpt") if not each.name.startswith("."))
+    raise UserError(f"ckpt={path} given, but there is no checkpoints/{name} in this folder: give a .ckpt file{hint}.")
+
+
+def announced_checkpoint(given: str | Path) -> Path:
+    """`find_checkpoint`, which says on stderr what it has found where that is not what was given.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = find_checkpoint(given)
+    if path != Path(given).expanduser():
+        print(f"ckpt={given} is {path}", file=sys.stderr, flush=True)
+    return path
+
+
+def _newest(given: str, runs: Path) -> Path:
+    found = sorted(runs.glob(f"*/checkpoints/{NEWEST[given]}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"ckpt={given} given, but no run in {runs} has a {NEWEST[given]}: give the path of a .ckpt file."
+        )
+    return found[-1]
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    """Some of the paths, the newest first, as the end of a sentence."""
+    found = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+    if not found:
+        return ""
+    more = ", …" if len(found) > SHOWN else ""
+    return f"; there is {', '.join(map(str, found[:SHOWN]))}{more}"
