@@ -2,19 +2,17 @@
 
 import pickle
 import zipfile
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
 from torch import Tensor
 
-from lm.data.vocabulary import Vocabulary
+from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word
 from lm.errors import UserError
 from lm.find_checkpoint import find_checkpoint
 from lm.models import TokenModel
+from lm.models.stored import check_plain, check_weights, shown, stored_model
 
 KEY = "lm"  # where our own entry stands among Lightning's
 WEIGHTS = "model."  # what Lightning puts before the names of the model's weights
@@ -49,18 +47,60 @@ def load(path: str | Path) -> Checkpoint:
     except Exception as error:  # bytes at random fail in many ways
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
-        assert sum(weight.nbytes for weight in stored["state_dict"].values()) <= 2 * path.stat().st_size  # tied: twice
-        return checked(stored["state_dict"], stored["global_step"], **stored[KEY])
+        entry, weights = stored[KEY], stored["state_dict"]
+        found = checked(weights, entry["config"], entry["vocabulary"], stored["global_step"])
+        size = sum(weight.nbytes for weight in weights.values())
+    except UserError as error:
+        raise UserError(f"The checkpoint {path} is refused: {error}.") from error
     except Exception as error:  # whatever a stranger may have put there
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
+    if size > 2 * path.stat().st_size:  # tied weights stand twice in it
+        raise UserError(f"The checkpoint {path} is refused: its weights are larger than the file.")
+    return found
 
 
-def checked(weights: dict[str, Tensor], step: int, config: dict[str, Any], vocabulary: list[str]) -> Checkpoint:
-    """The parts of a stored model, where they are what they should be; else any exception."""
-    assert isinstance(config, dict) and {"model", "data"} <= set(config)
-    assert all(isinstance(word, str) for word in vocabulary)
-    weights = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
-    return Checkpoint(config, Vocabulary(vocabulary), weights, int(step))
+def checked(weights: object, config: object, vocabulary: object, step: object = 0) -> Checkpoint:
+    """The parts of a stored model, where they are what they should be.
+
+    Raises:
+        UserError: for the first part that is not.
+    """
+    for name, value in {"state_dict": weights, "config": config}.items():
+        if not isinstance(value, dict):
+            raise UserError(f"its {name} is {shown(value)}, but it must be a mapping")
+    assert isinstance(weights, dict) and isinstance(config, dict)
+    check_plain(config, "its config")
+    for section in ("model", "data"):
+        if section not in config:
+            raise UserError(f"its config has no section {section}")
+    if type(step) is not int or not 0 <= step < 2**63:
+        raise UserError(f"its global_step is {shown(step)}, but it must be a whole number")
+    check_weights(weights)
+    named = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
+    return Checkpoint(config, checked_vocabulary(vocabulary), named, step)
+
+
+def checked_vocabulary(words: object) -> Vocabulary:
+    """The vocabulary of a stored model.
+
+    Raises:
+        UserError: if it is not a list of different words, `<unk>` and `<eos>` among them.
+    """
+    if type(words) is not list:
+        raise UserError(f"its vocabulary is {shown(words)}, but it must be a list")
+    seen: set[str] = set()
+    for number, word in enumerate(words):
+        if type(word) is not str or not is_word(word):
+            raise UserError(
+                f"word {number} of its vocabulary is {shown(word)}, but it must be a text that is not empty, without "
+                "white space and control characters"
+            )
+        if word in seen:
+            raise UserError(f"word {number} of its vocabulary, {shown(word)}, stands there twice")
+        seen.add(word)
+    if lacking := {UNK, EOS} - seen:
+        raise UserError(f"its vocabulary lacks {lacking.pop()}")
+    return Vocabulary(words)
 
 
 def _check_parts(path: Path) -> None:
@@ -78,44 +118,7 @@ def build_model(checkpoint: Checkpoint) -> TokenModel:
     Raises:
         UserError: if the config names anything but our models, or does not fit the weights.
     """
-    config = checkpoint.config["model"]
-    refuse_foreign_targets(config, "lm.models.")
-    build = partial(instantiate, config, vocabulary_size=len(checkpoint.vocabulary))
     try:
-        if config["core"].get("num_layers", 1) > len(checkpoint.weights):
-            raise ValueError(f"{len(checkpoint.weights)} tensors for {config['core']['num_layers']} layers")
-        with torch.device("meta"):  # sizes that only the config has must not take any memory
-            build().load_state_dict(checkpoint.weights, assign=True)
-        model = build()
-        model.load_state_dict(checkpoint.weights)
-    except (InstantiationException, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"The checkpoint's weights do not fit its config: {error}") from error
-    return model.eval()
-
-
-def refuse_foreign_targets(config: Any, package: str) -> None:
-    """Let a checkpoint's config build nothing but what is defined in `package`: `_target_` can name any function.
-
-    Raises:
-        UserError: if the config, which may come from a stranger, names anything else.
-    """
-    if isinstance(config, dict):
-        if "_target_" in config and not _is_defined_in(config["_target_"], package):
-            target = config["_target_"]
-            raise UserError(f"The checkpoint is refused: its config would call {target}, which is not in {package}")
-        for value in config.values():
-            refuse_foreign_targets(value, package)
-    elif isinstance(config, list | tuple | set):
-        for value in config:
-            refuse_foreign_targets(value, package)
-
-
-def _is_defined_in(target: Any, package: str) -> bool:
-    """A dotted name can lead out of the package again, through what its modules import."""
-    if not (isinstance(target, str) and target.startswith(package)):
-        return False
-    try:
-        found = get_object(target)
-    except (ImportError, ValueError, AttributeError):
-        return False
-    return (getattr(found, "__module__", None) or "").startswith(package)
+        return stored_model(checkpoint.config["model"], len(checkpoint.vocabulary), checkpoint.weights).eval()
+    except UserError as error:
+        raise UserError(f"The checkpoint is refused: {error}.") from error

@@ -15,13 +15,13 @@ from lm.command_line import prepare_command_line
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     """Score the split that `config` names and return a summary for each combination of aids."""
     from lm import LanguageModel
-    from lm.checkpoint import refuse_foreign_targets
     from lm.checks import one_of
     from lm.cli import prepare_process
     from lm.config import check
     from lm.data.summary import print_summary
     from lm.errors import UserError
     from lm.evaluation import Evaluator
+    from lm.evaluation.data_config import evaluated_data
     from lm.evaluation.report import print_report, summary, write_plots
     from lm.files import beside, check_writable
     from lm.find_checkpoint import announced_checkpoint
@@ -40,8 +40,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     ckpt = announced_checkpoint(config.ckpt)
     language_model = LanguageModel.load(ckpt)
     check_precision(language_model.model, config.fabric.precision, config.fabric.accelerator, "fabric.precision")
-    data_config = config.get("data") or language_model.config["data"]
-    refuse_foreign_targets(data_config, "lm.data.")
+    data_config = evaluated_data(config.data, language_model.config["data"])
     data = instantiate(data_config, vocabulary=language_model.vocabulary)
     evaluator = Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric)
 

@@ -1,7 +1,11 @@
 """A checkpoint stands alone, and one that is not what it should be is refused without running anything."""
 
+import json
+import math
 import os
 import random
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -9,6 +13,7 @@ import torch
 
 from lm import LanguageModel, checkpoint
 from lm.errors import UserError
+from lm.export.folder import export_folder
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
@@ -52,27 +57,6 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "attacked").exists()
 
 
-@pytest.mark.parametrize("target", ["lm.models.transformer.torch.hub.load", "lm.models.nowhere", "lm.models", 3])
-def test_a_name_that_leads_out_of_the_package_is_refused(target):
-    with pytest.raises(UserError, match="refused"):
-        checkpoint.refuse_foreign_targets({"x": ({"_target_": target},)}, "lm.models.")
-
-
-@pytest.mark.parametrize("place", ["_target_", "core", "list"])
-def test_a_config_that_would_call_something_else_is_refused_and_not_called(trained, tmp_path, place):
-    stored = checkpoint.load(trained("lstm"))
-    attack = {"_target_": "os.mkdir", "path": str(tmp_path / "attacked")}
-    model = stored.config["model"]
-    stored.config["model"] = {
-        "_target_": attack,
-        "core": model | {"core": model["core"] | {"x": attack}},
-        "list": model | {"head": [attack]},
-    }[place]
-    with pytest.raises(UserError, match=r"refused: its config would call os\.mkdir"):
-        checkpoint.build_model(stored)
-    assert not (tmp_path / "attacked").exists()
-
-
 def test_another_projects_checkpoint_is_refused(tmp_path):
     torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "x.ckpt")
     with pytest.raises(UserError, match="not one of this project"):
@@ -98,8 +82,71 @@ def config_of(stored):
     return stored["lm"]["config"]["model"]
 
 
+def endless():
+    """A list that holds itself: torch.load(weights_only=True) reads it back as such."""
+    own = []
+    own.append(own)
+    return own
+
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
+def retyped(stored, dtype):
+    stored["state_dict"]["model.head.decoder.bias"] = stored["state_dict"]["model.head.decoder.bias"].to(dtype)
+
+
 STRANGE = {
     "a width of ten billion": lambda stored: config_of(stored)["core"].update(hidden_size=10**10),
+    "a width that no tensor can have": lambda stored: config_of(stored)["core"].update(hidden_size=2**31 - 1),
+    "a number of five hundred digits": lambda stored: config_of(stored)["core"].update(hidden_size=10**500),
+    "a dropout of nan": lambda stored: config_of(stored)["core"].update(dropout=math.nan),
+    "a dropout that is a list": lambda stored: config_of(stored)["core"].update(dropout=[0.1]),
+    "half a layer": lambda stored: config_of(stored)["core"].update(num_layers=1.5),
+    "true layers": lambda stored: config_of(stored)["core"].update(num_layers=True),
+    "300,000 cutoffs": lambda stored: config_of(stored).update(
+        head={"_target_": "lm.models.AdaptiveHead", "_partial_": True, "tie_weights": False, "div_value": 1.0}
+        | {"cutoffs": list(range(1, 300_001))}
+    ),
+    "20 cutoffs": lambda stored: config_of(stored).update(
+        head={"_target_": "lm.models.AdaptiveHead", "_partial_": True, "tie_weights": False, "div_value": 1.0}
+        | {"cutoffs": list(range(1, 21))}
+    ),
+    "300,000 words": lambda stored: stored["lm"]["vocabulary"].extend(f"x{i}" for i in range(300_000)),
+    "a config that holds itself": lambda stored: config_of(stored).update(core=config_of(stored)),
+    "a list that holds itself": lambda stored: config_of(stored)["core"].update(dropout=endless()),
+    "lists in lists": lambda stored: stored["lm"]["config"]["data"].update(seed=nested(100)),
+    "a tuple": lambda stored: config_of(stored)["core"].update(dropout=(0.1,)),
+    "a key that is no name": lambda stored: config_of(stored)["core"].update({3: 4}),
+    "a terminal escape as a key": lambda stored: config_of(stored)["core"].update({"\x1b[2J": 4}),
+    "a terminal escape as a value": lambda stored: config_of(stored)["core"].update(cell="\x1b[2Jlstm"),
+    "an unknown cell": lambda stored: config_of(stored)["core"].update(cell="elman"),
+    "what Hydra would leave out": lambda stored: config_of(stored)["core"].update(_recursive_=True),
+    "no partial": lambda stored: config_of(stored)["core"].update(_partial_=False),
+    "positional arguments": lambda stored: config_of(stored)["core"].update(_args_=[1]),
+    "a size that the model gives": lambda stored: config_of(stored)["core"].update(input_size=16),
+    "a head in the place of a core": lambda stored: config_of(stored).update(core=config_of(stored)["head"]),
+    "a missing size": lambda stored: config_of(stored)["core"].pop("hidden_size"),
+    "a value to fill in": lambda stored: config_of(stored)["core"].update(cell="???"),
+    "a weight that is nan": lambda stored: stored["state_dict"]["model.head.decoder.bias"].fill_(math.nan),
+    "a weight that is infinite": lambda stored: stored["state_dict"]["model.head.decoder.bias"][:1].fill_(math.inf),
+    "complex weights": lambda stored: retyped(stored, torch.complex64),
+    "whole numbers as weights": lambda stored: retyped(stored, torch.int64),
+    "a weight that is a list": lambda stored: stored["state_dict"].update({"model.head.decoder.bias": [0.0]}),
+    "a weight that is quantised": lambda stored: stored["state_dict"].update(
+        {"model.head.decoder.bias": torch.quantize_per_tensor(torch.zeros(3), 1.0, 0, torch.qint8)}
+    ),
+    "an empty word": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, ""),
+    "a word with a space": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "two words"),
+    "a word with a line end": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "a\n"),
+    "a word with a no-break space": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "a\xa0b"),
+    "a word that clears the screen": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "\x1b[2J"),
+    "a word with a C1 control character": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "\x9b2J"),
+    "a word that turns the text around": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "\u202egpj"),
+    "a word with half a surrogate pair": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "\ud800"),
+    "a vocabulary that is a text": lambda stored: stored["lm"].update(vocabulary="<unk> <eos>"),
+    "a step below zero": lambda stored: stored.update(global_step=-1),
     "a billion layers": lambda stored: config_of(stored)["core"].update(num_layers=10**9),
     "a wide embedding": lambda stored: config_of(stored)["embedding"].update(embedding_size=10**12),
     "layers that are no number": lambda stored: config_of(stored)["core"].update(num_layers="many"),
@@ -127,8 +174,9 @@ STRANGE = {
 @pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE.keys())
 def test_a_checkpoint_that_does_not_fit_itself_is_refused_before_it_takes_memory(trained, tmp_path, change):
     path = rewritten(trained, tmp_path / "x.ckpt", change)
-    with pytest.raises(UserError, match=r"do not fit its config|is not one of this project"):
+    with pytest.raises(UserError, match=r"is refused: |is not one of this project") as caught:
         LanguageModel.load(path)
+    assert str(caught.value).isprintable()
 
 
 def test_a_file_that_unpacks_to_more_than_itself_is_refused(tmp_path):
@@ -165,3 +213,93 @@ def test_a_truncated_checkpoint_is_refused(trained, tmp_path, share):
     (tmp_path / "x.ckpt").write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(UserError, match=r"x\.ckpt is damaged"):
         checkpoint.load(tmp_path / "x.ckpt")
+
+
+ATTACKS = {
+    "an interpolation that would call": "${oc.create:{_target_:os.mkdir,path:ATTACKED}}",
+    "an interpolation that would read": "${oc.env:HOME}",
+    "a call": {"_target_": "os.mkdir", "path": "ATTACKED"},
+    "a call in a list": [{"_target_": "os.mkdir", "path": "ATTACKED"}],
+    "a name that leads out of the package": {"_target_": "lm.models.transformer.torch.hub.load"},
+    "a module of the package": {"_target_": "lm.models"},
+}
+PLACES = {
+    "the model": ("model",),
+    "a part": ("model", "core"),
+    "an argument": ("model", "embedding", "pretrained"),
+    "a new argument": ("model", "core", "x"),
+    "a target": ("model", "head", "_target_"),
+}
+
+
+def attacked(config, place, attack):
+    """A config with an attack put into a place of it."""
+    *way, last = place
+    node = config
+    for key in way:
+        node = node[key]
+    node[last] = attack
+    return config
+
+
+def load_checkpoint(trained, tmp_path, place, attack):
+    path = rewritten(trained, tmp_path / "x.ckpt", lambda stored: attacked(stored["lm"]["config"], place, attack))
+    LanguageModel.load(path)
+
+
+def load_folder(trained, tmp_path, place, attack):
+    LanguageModel.load(attacked_folder(trained, tmp_path, place, attack))
+
+
+def load_with_hugging_face(trained, tmp_path, place, attack):
+    from transformers import AutoModelForCausalLM
+
+    import lm.export.huggingface  # noqa: F401  # registers the model
+
+    AutoModelForCausalLM.from_pretrained(attacked_folder(trained, tmp_path, place, attack))
+
+
+def build_with_hugging_face(trained, tmp_path, place, attack):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    import lm.export.huggingface  # noqa: F401  # registers the model
+
+    folder = attacked_folder(trained, tmp_path, place, attack)
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+
+
+def attacked_folder(trained, tmp_path, place, attack):
+    model = LanguageModel.load(trained("lstm"))
+    export_folder(model.model, model.vocabulary, attacked(model.config, place, attack), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("load", [load_checkpoint, load_folder, load_with_hugging_face, build_with_hugging_face])
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+def test_nothing_that_a_strangers_config_names_is_called_or_resolved(
+    trained, tmp_path, monkeypatch, load, place, attack
+):
+    target = tmp_path / "attacked"
+    attack = json.loads(json.dumps(attack).replace("ATTACKED", str(target)))
+    monkeypatch.setattr("hydra.utils.instantiate", None)
+    with pytest.raises(
+        UserError, match=r"no interpolation is resolved|its config would call|must be|is unknown"
+    ) as caught:
+        load(trained, tmp_path, place, attack)
+    assert os.environ["HOME"] + " " not in str(caught.value)
+    assert not target.exists()
+
+
+def test_checks_stay_where_python_leaves_asserts_out(trained, tmp_path):
+    path = rewritten(trained, tmp_path / "x.ckpt", STRANGE["a terabyte from one number"])
+    load = f"from lm import LanguageModel; LanguageModel.load({str(path)!r})"
+    done = subprocess.run([sys.executable, "-O", "-c", load], capture_output=True, text=True, timeout=60)
+    assert "UserError" in done.stderr and "is refused" in done.stderr
+
+
+def test_a_path_of_word_vectors_is_not_kept_in_a_loaded_model(trained, tmp_path):
+    path = rewritten(
+        trained, tmp_path / "x.ckpt", lambda stored: config_of(stored)["embedding"].update(pretrained="/x")
+    )
+    assert LanguageModel.load(path).model.embedding.pretrained is None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from contextlib import contextmanager
 from itertools import count
@@ -13,14 +14,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lm import LanguageModel
 from lm.data import EOS, sources
 from lm.errors import UserError
+from lm.evaluation.data_config import evaluated_data
 from lm.models import Core
 from scripts.evaluate import evaluate
 from tests.conftest import composed, mistake, run
 
 
-def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(trained, tmp_path):
+@pytest.fixture
+def own(text_folder):
+    """Where the text is that the checkpoints were trained on."""
+    return f"data.root={text_folder}", f"data.cache_dir={text_folder}/cache"
+
+
+def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(trained, tmp_path, own):
     checkpoint = trained("lstm")
-    done = run("evaluate", f"ckpt={checkpoint}", "evaluation.columns=3", f"out={tmp_path}/test.json", cwd=tmp_path)
+    done = run(
+        "evaluate", *own, f"ckpt={checkpoint}", "evaluation.columns=3", f"out={tmp_path}/test.json", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     [result] = json.loads((tmp_path / "test.json").read_text())["results"]
     metrics = json.loads((checkpoint.parents[1] / "metrics.json").read_text())
@@ -31,10 +41,10 @@ def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(tr
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
-def test_all_aids_together_are_tuned_reported_and_drawn(trained, tmp_path, model):
+def test_all_aids_together_are_tuned_reported_and_drawn(trained, tmp_path, model, own):
     options = ["evaluation/cache=neural", "evaluation/dynamic=rms", "evaluation.tune=true", "evaluation=awd_lstm"]
     options += ["evaluation.dynamic.statistics.windows=10", "evaluation.tune_tokens=100", "fabric.precision=32-true"]
-    summaries = evaluate(composed("evaluate", f"ckpt={trained(model)}", f"out={tmp_path}/x.json", *options))
+    summaries = evaluate(composed("evaluate", *own, f"ckpt={trained(model)}", f"out={tmp_path}/x.json", *options))
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["results"] == summaries
     assert len(summaries) == 8 and written["tuning"]
@@ -44,7 +54,9 @@ def test_all_aids_together_are_tuned_reported_and_drawn(trained, tmp_path, model
             assert sum(band["tokens"] for band in bands) == row["tokens"]
             mean = sum(band["tokens"] * math.log(band["ppl"]) for band in bands) / row["tokens"]
             assert mean == pytest.approx(row["loss"])
-    evaluate(composed("evaluate", f"ckpt={trained(model)}", f"out={tmp_path}/x.json"))  # in the place of the first
+    evaluate(
+        composed("evaluate", *own, f"ckpt={trained(model)}", f"out={tmp_path}/x.json")
+    )  # in the place of the first
     events = EventAccumulator(str(tmp_path / "x.tensorboard"))
     events.Reload()
     pictures = {f"evaluation/{name}" for name in ("perplexity", "by_frequency", "by_position")}
@@ -53,11 +65,13 @@ def test_all_aids_together_are_tuned_reported_and_drawn(trained, tmp_path, model
 
 
 @pytest.mark.parametrize("protocol", ["full", "pytorch_examples", "awd_lstm"])
-def test_protocols_score_the_tokens_that_they_say(trained, text_folder, tmp_path, protocol):
+def test_protocols_score_the_tokens_that_they_say(trained, text_folder, tmp_path, protocol, own):
     text = (text_folder / "test.txt").read_text()
     tokens = len(text.split()) + text.count("\n")
     expected = {"full": tokens, "awd_lstm": tokens - 1, "pytorch_examples": 10 * (tokens // 10 - 1)}
-    config = composed("evaluate", f"ckpt={trained('transformer')}", f"evaluation={protocol}", f"out={tmp_path}/x.json")
+    config = composed(
+        "evaluate", *own, f"ckpt={trained('transformer')}", f"evaluation={protocol}", f"out={tmp_path}/x.json"
+    )
     [summary] = evaluate(config)
     assert summary["tokens"] == expected[protocol]
 
@@ -92,24 +106,49 @@ def test_results_of_another_text_split_or_protocol_never_overwrite_each_other(tr
     assert {path.name for path in tmp_path.glob("*.tensorboard")} == {f"{name}.tensorboard" for name in names}
 
 
-def test_evaluate_calls_nothing_that_a_strangers_checkpoint_names(trained, tmp_path):
+def test_a_checkpoint_chooses_neither_source_nor_folder_nor_address(trained, text_folder, tmp_path):
     stored = torch.load(trained("lstm"), weights_only=True)
-    stored["lm"]["config"]["data"]["source"] = {"_target_": "os.mkdir", "path": str(tmp_path / "attacked")}
+    data = {"source": {"_target_": "os.mkdir", "path": f"{tmp_path}/attacked"}, "root": f"{tmp_path}/attacked"}
+    stored["lm"]["config"]["data"] |= data | {"cache_dir": f"{tmp_path}/attacked"}
     torch.save(stored, tmp_path / "x.ckpt")
-    with pytest.raises(UserError, match=r"refused: its config would call os\.mkdir"):
-        evaluate(composed("evaluate", f"ckpt={tmp_path}/x.ckpt"))
+    own = (f"data.root={text_folder}", f"data.cache_dir={text_folder}/cache")
+    evaluate(composed("evaluate", f"ckpt={tmp_path}/x.ckpt", f"out={tmp_path}/x.json", *own))
     assert not (tmp_path / "attacked").exists()
 
 
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ({}, "The text is data=text, a folder of your own: say where it is by data.root=DIR"),
+        ({"name": "../text"}, "was trained on data='../text', of which there is no"),
+        ({"name": "nowhere"}, "choose one of data=ptb, python_docs, text, wikitext103, wikitext2"),
+        ({"bptt": 10**9}, "its data.bptt is 1000000000, not 1 to 1000000"),
+        ({"batch_size": "many"}, "its data.batch_size is 'many', not 1 to"),
+    ],
+)
+def test_what_a_checkpoint_says_of_its_text_is_a_name_and_sizes(stored, message):
+    given = composed("evaluate", "ckpt=x").data
+    with pytest.raises(UserError, match=re.escape(message)):
+        evaluated_data(given, {"name": "text"} | stored)
+
+
+def test_a_named_corpus_comes_from_the_local_config_with_the_windows_of_training():
+    given = composed("evaluate", "ckpt=x", "data.cache_dir=here").data
+    data = evaluated_data(given, {"name": "wikitext2", "bptt": 70, "root": "/elsewhere", "source": "x"})
+    assert (data.name, data.bptt, data.cache_dir) == ("wikitext2", 70, "here")
+    assert data.root.endswith("/wikitext-2") and data.root != "/elsewhere"
+    assert data.source == composed("evaluate", "ckpt=x", "data=wikitext2").data.source
+
+
 @pytest.mark.parametrize(("split", "said"), [("valid", True), ("test", False)])
-def test_values_that_are_chosen_on_the_text_that_is_scored_are_said_to_be(trained, tmp_path, capsys, split, said):
+def test_values_that_are_chosen_on_the_text_that_is_scored_are_said_to_be(trained, tmp_path, capsys, split, said, own):
     options = [f"ckpt={trained('lstm')}", f"split={split}", "evaluation.tune=true", f"out={tmp_path}/x.json"]
-    evaluate(composed("evaluate", *options))
+    evaluate(composed("evaluate", *own, *options))
     assert ("the values are chosen on the text that is scored" in capsys.readouterr().out) == said
 
 
-def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, capsys):
-    config = composed("evaluate", f"ckpt={trained('lstm')}", "evaluation.context=5", f"out={tmp_path}/x.json")
+def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, capsys, own):
+    config = composed("evaluate", *own, f"ckpt={trained('lstm')}", "evaluation.context=5", f"out={tmp_path}/x.json")
     with ctrl_c(window=4):
         evaluate(config)
     assert "Stopped by Ctrl-C: this is not the whole." in capsys.readouterr().out
@@ -118,8 +157,8 @@ def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, capsys):
     assert not result["complete"]
 
 
-def test_ctrl_c_before_a_word_is_scored_is_one_line(trained, tmp_path):
-    config = composed("evaluate", f"ckpt={trained('lstm')}", f"out={tmp_path}/x.json")
+def test_ctrl_c_before_a_word_is_scored_is_one_line(trained, tmp_path, own):
+    config = composed("evaluate", *own, f"ckpt={trained('lstm')}", f"out={tmp_path}/x.json")
     with ctrl_c(window=1), pytest.raises(UserError, match="Stopped by Ctrl-C before a word was scored"):
         evaluate(config)
 
@@ -155,9 +194,9 @@ def ctrl_c(window):
         ),
     ],
 )
-def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message, trained, tmp_path):
+def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message, trained, tmp_path, own):
     (tmp_path / "file").touch()
     names = {"LSTM": str(trained("lstm")), "FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
     for name, value in names.items():
         arguments = [argument.replace(name, value) for argument in arguments]
-    assert message in mistake(evaluate, *arguments)
+    assert message in mistake(evaluate, *own, *arguments)

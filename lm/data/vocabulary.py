@@ -9,8 +9,9 @@ from torch import Tensor
 UNK = "<unk>"  # stands for every word that the vocabulary lacks
 EOS = "<eos>"  # ends every line
 
-# Unicode's category Cc and what changes the direction of text: a terminal that shows them may be made to lie
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Unicode's category Cc, what changes the direction of text (a terminal that shows them may be made to lie), and
+# halves of surrogate pairs, which no text has
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def is_word(text: str) -> bool:
@@ -39,7 +40,8 @@ class Vocabulary:
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
         self.index = {word: i for i, word in enumerate(self.words)}
-        assert len(self.index) == len(self.words), "a word stands twice in the vocabulary"
+        if len(self.index) != len(self.words):
+            raise ValueError("a word stands twice in the vocabulary")
         self.unk_id = self.index[UNK]
         self.eos_id = self.index[EOS]
 

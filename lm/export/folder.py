@@ -52,8 +52,11 @@ def read_folder(path: str | Path) -> checkpoint.Checkpoint:
     try:
         config, tokenizer = (json.loads((path / name).read_text("utf-8")) for name in ("config.json", "tokenizer.json"))
         numbers = tokenizer["model"]["vocab"]
-        assert list(numbers.values()) == list(range(len(numbers)))
-        return checkpoint.checked(load_file(path / "model.safetensors"), 0, config["run"], list(numbers))
+        if list(numbers.values()) != list(range(len(numbers))):
+            raise UserError("the words of its vocabulary are not numbered from 0 on")
+        return checkpoint.checked(load_file(path / "model.safetensors"), config["run"], list(numbers))
+    except UserError as error:
+        raise UserError(f"The folder {path} is refused: {error}.") from error
     except Exception as error:  # whatever a stranger may have put there
         raise UserError(f"The folder {path} is damaged or not one of scripts/export.py: use another one.") from error
 

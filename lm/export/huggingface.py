@@ -1,17 +1,22 @@
 """An exported folder as a Hugging Face model: after `import lm.export.huggingface`, AutoModelForCausalLM finds it."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from lm.checkpoint import refuse_foreign_targets
+from lm.checkpoint import WEIGHTS
 from lm.export.folder import MODEL_TYPE
 from lm.models import TokenModel
+from lm.models.stored import check_weights, stored_model
 from lm.reader import Reader
+
+# what `generate` calls the state: transformers 5.24 has renamed it
+STATE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 class LMConfig(PretrainedConfig):
@@ -24,6 +29,20 @@ class ReaderCache(Reader):
     """What has been read, in the place of keys and values, within every core's context."""
 
     is_compileable = False
+    is_croppable = False
+
+    def __init__(self, model: TokenModel, batch_size: int) -> None:
+        super().__init__(model, batch_size)
+        self.length = 0
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`."""
+        self.length += len(tokens)
+        return super().read(tokens)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """The number of tokens that have been read."""
+        return self.length
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Go on with these of the texts, as beam search asks for."""
@@ -38,40 +57,59 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__(config)
-        refuse_foreign_targets(config.run["model"], "lm.models.")
-        self.model = instantiate(config.run["model"], vocabulary_size=config.vocab_size)
+        self.model = stored_model(config.run["model"], config.vocab_size)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """Load an exported folder, whose config and weights are checked as those of a checkpoint are.
+
+        Raises:
+            UserError: if they are refused.
+        """
+        if (file := Path(path, "model.safetensors")).is_file():
+            config = LMConfig.from_pretrained(path)
+            named = {name.removeprefix(WEIGHTS): weight for name, weight in load_file(file).items()}
+            stored_model(config.run["model"], config.vocab_size, named)
+        model = super().from_pretrained(path, *args, **kwargs)
+        check_weights(model.state_dict())
+        return model
 
     def forward(
         self,
         input_ids: Tensor,
+        cache: ReaderCache | None = None,
         past_key_values: ReaderCache | None = None,
         labels: Tensor | None = None,
         attention_mask: Tensor | None = None,
         use_cache: bool = True,
-        **_: Any,
-    ) -> CausalLMOutputWithPast:
+        return_dict: bool = True,
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Read `[B, T]`: logits `[B, T, V]` are log-probabilities; the loss is the mean of labels 1 … T - 1 in nats.
 
         In training mode a text is one window, with gradients; else it may be of any length, as for `lm.reader.Reader`.
+        `cache`, which older releases of transformers call `past_key_values`, is what an earlier call has read.
 
         Raises:
-            ValueError: if the attention mask hides a word: texts of a batch must be of one length.
+            ValueError: if the attention mask hides a word (texts of a batch must be of one length), or shows more words
+                than are given and have been read.
         """
-        if attention_mask is not None and not attention_mask.all():
-            raise ValueError("Padded texts are not supported: give texts of one length, or one at a time.")
-        cache = past_key_values
+        cache = past_key_values if cache is None else cache
+        if cache is not None and not isinstance(cache, ReaderCache):
+            raise ValueError(f"A state of type {type(cache).__name__} is given, but this model makes its own.")
+        if attention_mask is not None:
+            _check_mask(attention_mask, input_ids.size(1), 0 if cache is None else cache.length)
         if self.training:
             log_probs, _state = self.model(input_ids.T)
         else:
-            cache = cache or ReaderCache(self.model, len(input_ids))
+            cache = ReaderCache(self.model, len(input_ids)) if cache is None else cache
             log_probs = cache.read(input_ids.T).clone()  # which may leave inference mode
         logits = log_probs.transpose(0, 1)
         loss = None
         if labels is not None:
             loss = torch.nn.functional.nll_loss(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        kept = cache if use_cache else None
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=kept)  # type: ignore[arg-type]
+        output = CausalLMOutputWithPast(loss=loss, logits=logits, **{STATE: cache if use_cache else None})
+        return output if return_dict else output.to_tuple()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Leave the weights as our own modules begin with; a trained model's are read from its file."""
@@ -80,6 +118,17 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         """The state is our own, and the first forward pass makes it."""
         return False
+
+
+def _check_mask(attention_mask: Tensor, steps: int, past: int) -> None:
+    """Check that all words that the mask is about are given now, or have been read before."""
+    if not attention_mask.all():
+        raise ValueError("Padded texts are not supported: give texts of one length, or one at a time.")
+    if attention_mask.size(-1) != past + steps:
+        raise ValueError(
+            f"The attention mask is about {attention_mask.size(-1)} words, but {steps} are given and {past} have been "
+            "read: give the state after the earlier ones as `cache`."
+        )
 
 
 AutoConfig.register(MODEL_TYPE, LMConfig)

@@ -1,0 +1,62 @@
+"""The text to evaluate on: one that is given, or the one that a checkpoint was trained on, by its name alone.
+
+A checkpoint may come from a stranger. Of its data config only the name of an option of conf/data and some sizes are
+used: addresses, folders and what reads them come from the local conf/data and from the command line.
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from lm.errors import UserError
+from lm.models.stored import shown
+from lm.overrides import CONF
+
+SIZES = {"batch_size": 1_000_000, "bptt": 1_000_000}  # of the training windows that dynamic evaluation looks at
+
+
+def evaluated_data(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
+    """The config of the text to score.
+
+    Args:
+        given: the section `data` of the command; without `_target_` it only says where the checkpoint's text is.
+        stored: the section `data` of the checkpoint's config.
+
+    Raises:
+        UserError: if no option of conf/data has the name that the checkpoint gives, or `root` is needed.
+    """
+    data = given if "_target_" in given else _as_trained(given, stored)
+    if OmegaConf.is_missing(data, "root") or data.root is None:
+        raise UserError(f"The text is data={data.name}, a folder of your own: say where it is by data.root=DIR.")
+    return data
+
+
+def _as_trained(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
+    name = stored.get("name")
+    options = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+    if name not in options:
+        raise UserError(
+            f"The checkpoint was trained on data={shown(name)}, of which there is no conf/data/*.yaml here: choose one "
+            f"of data={', '.join(options)}, with data.root=DIR for a text of your own."
+        )
+    data = _local(name)
+    for key, largest in SIZES.items():
+        size = stored.get(key, data[key])
+        if type(size) is not int or not 1 <= size <= largest:
+            raise UserError(f"The checkpoint is refused: its data.{key} is {shown(size)}, not 1 to {largest}.")
+        data[key] = size
+    for key, value in given.items():
+        if value is not None:
+            data[key] = value
+    return data
+
+
+def _local(name: str) -> DictConfig:
+    """The option `name` of conf/data."""
+    running = GlobalHydra.instance().is_initialized()
+    with nullcontext() if running else initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("evaluate", [f"data={name}"]).data
