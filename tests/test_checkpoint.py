@@ -134,9 +134,6 @@ STRANGE = {
     "complex weights": lambda stored: retyped(stored, torch.complex64),
     "whole numbers as weights": lambda stored: retyped(stored, torch.int64),
     "a weight that is a list": lambda stored: stored["state_dict"].update({"model.head.decoder.bias": [0.0]}),
-    "a weight that is quantised": lambda stored: stored["state_dict"].update(
-        {"model.head.decoder.bias": torch.quantize_per_tensor(torch.zeros(3), 1.0, 0, torch.qint8)}
-    ),
     "an empty word": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, ""),
     "a word with a space": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "two words"),
     "a word with a line end": lambda stored: stored["lm"]["vocabulary"].__setitem__(-1, "a\n"),

@@ -49,9 +49,9 @@ def _as_trained(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
         if type(size) is not int or not 1 <= size <= largest:
             raise UserError(f"The checkpoint is refused: its data.{key} is {shown(size)}, not 1 to {largest}.")
         data[key] = size
-    for key, value in given.items():
+    for place, value in given.items():
         if value is not None:
-            data[key] = value
+            data[place] = value
     return data
 
 

@@ -88,6 +88,7 @@ def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
             "pair": [begin, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
             "special_tokens": {EOS: {"id": EOS, "ids": [vocabulary.eos_id], "tokens": [EOS]}},
         },
-        "decoder": None,
+        # a space before each word, also the first: what follows a prompt is decoded alone and put behind it
+        "decoder": {"type": "Replace", "pattern": {"Regex": "^"}, "content": " "},
         "model": {"type": "WordLevel", "vocab": vocabulary.index, "unk_token": UNK},
     }

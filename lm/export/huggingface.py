@@ -61,7 +61,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, path: str | Path, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Load an exported folder, whose config and weights are checked as those of a checkpoint are.
 
         Raises:
@@ -108,7 +108,9 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = torch.nn.functional.nll_loss(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        output = CausalLMOutputWithPast(loss=loss, logits=logits, **{STATE: cache if use_cache else None})
+        output = CausalLMOutputWithPast(loss=loss, logits=logits)
+        if use_cache and not self.training:
+            output[STATE] = cache
         return output if return_dict else output.to_tuple()
 
     def _init_weights(self, module: torch.nn.Module) -> None:

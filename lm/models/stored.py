@@ -84,8 +84,8 @@ def check_plain(value: object, path: str, depth: int = 0) -> None:
     elif type(value) is str:
         if "${" in value or value == "???" or CONTROL_CHARACTER.search(value):
             raise UserError(f"{path} is {shown(value)}, but it must be plain text: no interpolation is resolved")
-    elif type(value) in (int, float):
-        if not abs(value) <= sys.float_info.max:  # type: ignore[operator]
+    elif isinstance(value, int | float) and type(value) in (int, float):
+        if not abs(value) <= sys.float_info.max:
             raise UserError(f"{path} is {shown(value)}, but it must be a finite number")
     elif type(value) not in (bool, type(None)):
         raise UserError(f"{path} is {shown(value)}, but it must be plain data")

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, pipeline
 
-import lm.export.huggingface  # noqa: F401  # registers the model
 from lm import LanguageModel
 from lm.data import EOS
 from lm.errors import UserError
 from lm.export.folder import export_folder
+from lm.export.huggingface import STATE  # which registers the model
 from lm.language_model import words_of
 from tests.conftest import V, composed, make_core, make_model
 
@@ -57,7 +57,7 @@ def test_hugging_faces_generate_takes_our_likeliest_words_with_and_without_its_s
     torch.testing.assert_close(torch.stack(fast.scores), torch.stack(slow.scores), rtol=1e-4, atol=1e-5)
     for prompt, row in zip(("w1 w2", "w5 w6"), fast.sequences[:, 3:], strict=True):
         [ours] = checkpoint.generate(prompt, words=20, top_k=1)
-        assert tokenizer.decode(row) == " ".join(words_of(ours)[2:])
+        assert tokenizer.decode(row).split() == words_of(ours)[2:]
 
 
 def test_hugging_faces_scores_and_beams_are_ours(folder, checkpoint):
@@ -82,6 +82,33 @@ def test_a_hugging_face_model_can_be_trained_further(folder):
     ids = torch.randint(20, (2, 8))
     theirs(ids, labels=ids).loss.backward()
     assert all(parameter.grad is not None for parameter in theirs.parameters())
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_state_is_taken_under_either_name_and_missed_where_one_must_be(folder, checkpoint, name):
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    ids = checkpoint.vocabulary.encode([EOS, "w1", "w2", "w3"])[None]
+    mask = torch.ones_like(ids)
+    whole = theirs(ids).logits
+    state = theirs(ids[:, :3], attention_mask=mask[:, :3])[STATE]
+    with pytest.raises(ValueError, match="about 4 words, but 1 are given and 0 have been read"):
+        theirs(ids[:, 3:], attention_mask=mask)
+    torch.testing.assert_close(theirs(ids[:, 3:], attention_mask=mask, **{name: state}).logits, whole[:, 3:])
+    with pytest.raises(ValueError, match="this model makes its own"):
+        theirs(ids, **{name: DynamicCache()})
+    with pytest.raises(TypeError, match="past"):
+        theirs(ids, past=state)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pipeline_separates_the_prompt_and_what_it_writes(folder, checkpoint):
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    write = pipeline("text-generation", model=theirs, tokenizer=tokenizer)
+    [text] = write("w1 w2", max_new_tokens=5, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    [ours] = checkpoint.generate("w1 w2", words=5, top_k=1)
+    assert text["generated_text"].split() == words_of(ours)
+    [text] = write("w1 w2", max_new_tokens=5, do_sample=False, eos_token_id=-1, pad_token_id=0, return_full_text=False)
+    assert text["generated_text"].split() == words_of(ours)[2:]
 
 
 def test_padded_texts_are_refused(folder):
@@ -131,7 +158,7 @@ def test_a_strangers_config_calls_nothing_and_takes_no_memory(folder, tmp_path):
     config["run"]["model"]["core"] = {"_target_": "lm.models.RecurrentCore", "_partial_": True, "cell": "lstm"}
     config["run"]["model"]["core"] |= {"hidden_size": 10**10, "num_layers": 1, "dropout": 0.0}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match=r"model\.core\.hidden_size is 10000000000, but it can be at most"):
         LanguageModel.load(folder)
 
 
