@@ -1,34 +1,17 @@
-"""Files that are either whole or not there."""
+"""Text and JSON in files, and one line where the system refuses to write or read."""
 
 import json
 import math
 import os
-import secrets
-import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
+from lm.atomic import atomic_write, check_destination
 from lm.errors import UserError
 from lm.text import open_text
-
-
-@contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; when the block ends well, what was written takes the name `path` at once.
-
-    A kill or an error in between leaves whatever stood at `path` untouched, and of two processes that write
-    the same file the last to finish wins with a whole file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -40,26 +23,28 @@ def refusals(action: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        raise UserError(f"Cannot {action}: {error.strerror}.") from error
+    except (OSError, RuntimeError) as error:
+        if reason := system_reason(error):
+            raise UserError(f"Cannot {action}: {reason}.") from error
+        raise
 
 
-@contextmanager
-def folder_written_aside(path: Path) -> Iterator[Path]:
-    """Yield a folder to write into; when the block ends well, it takes the name `path` at once.
+def system_reason(error: BaseException) -> str | None:
+    """What the system said where it is the cause of `error`, such as "No space left on device"; else None.
 
-    Raises:
-        UserError: if something stands at `path` already.
+    torch's zip writer, for one, hides an OSError behind a RuntimeError about positions.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"out={path} given, but something stands there: give another folder, or delete this one.")
-    aside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        aside.rename(path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    first: BaseException | None = error
+    while first is not None and not isinstance(first, OSError):
+        first = first.__cause__ or first.__context__
+    return None if first is None else (first.strerror or str(first) or type(first).__name__).rstrip(".")
+
+
+def warn(message: str) -> None:
+    """Print a line to stderr, from the first process of a run only."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    rank_zero_only(print)(f"Warning: {message}", file=sys.stderr, flush=True)
 
 
 def beside(path: str | Path, ending: str) -> Path:
@@ -75,22 +60,19 @@ def check_writable(path: str | Path) -> None:
         UserError: if not.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
-        raise UserError(f"Cannot write {path}: it is a folder.")
     with refusals(f"write {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=path.parent).close()
+        check_destination(path)
 
 
 def write_text(text: str, path: str | Path) -> Path:
-    """Write a text file, whole or not at all, and return its path.
+    """Write a text file, atomically where that can be, and return its path.
 
     Raises:
         UserError: if it cannot be written.
     """
     path = Path(path).expanduser()
-    with refusals(f"write {path}"), written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with refusals(f"write {path}"), atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
     return path
 
 

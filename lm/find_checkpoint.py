@@ -8,6 +8,7 @@ from lm.errors import UserError
 
 RUNS = Path("runs/train")  # where scripts/train.py puts its runs; see hydra.run.dir in conf/train.yaml
 NEWEST = {"last": "last.ckpt", "best": "best.ckpt"}
+EXPORTED = ("config.json", "model.safetensors")  # any of them makes a folder an exported one
 SHOWN = 5  # paths in a message
 
 
@@ -25,7 +26,7 @@ def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUN
     if str(given) in NEWEST:
         return _newest(str(given), runs)
     path = Path(given).expanduser()
-    if path.is_file() or (path / "config.json").is_file():
+    if path.is_file() or any((path / name).is_file() for name in EXPORTED):
         return path
     if not path.is_dir():
         hint = _listed(runs.glob(f"*/checkpoints/{name}"))

@@ -2,6 +2,7 @@
 
 import atexit
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm.cli import ERROR_FILE
-from lm.files import written_aside
+from lm.errors import UserError
+from lm.files import write_text
 
 METRICS_FILE = "metrics.json"  # what a job that ended well has left in its folder
 COLUMNS = ("job", "overrides", "val/loss", "val/ppl", "test/ppl", "status")
@@ -33,10 +35,14 @@ def report(folder: Path) -> None:
     rows.sort(key=lambda row: row["val/ppl"] or float("inf"))
     if not rows:
         return
-    with written_aside(folder / "sweep.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        written = str(write_text(text.getvalue(), folder / "sweep.csv"))
+    except UserError as error:  # the table is printed all the same
+        written = str(error)
     table = Table(*COLUMNS)
     shared = set.intersection(*(set(row["overrides"].split()) for row in rows)) if len(rows) > 1 else set()
     for row in rows:
@@ -44,7 +50,7 @@ def report(folder: Path) -> None:
         table.add_row(*(_shown(value) for value in (row | {"overrides": own}).values()))
     console = Console()
     console.print(table)
-    console.print(f"sweep: {folder / 'sweep.csv'}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"sweep: {written}", soft_wrap=True, highlight=False, markup=False)
 
 
 def job_row(hydra_folder: Path) -> dict[str, Any]:

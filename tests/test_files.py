@@ -1,4 +1,4 @@
-"""Files are whole or not there, and what the system refuses is one line."""
+"""What the system refuses is one line; results lie beside their checkpoint; JSON has no infinities."""
 
 import json
 import math
@@ -6,11 +6,7 @@ import math
 import pytest
 
 from lm.errors import UserError
-from lm.files import beside, check_writable, folder_written_aside, json_text, read_text, write_text, written_aside
-
-
-def names(folder):
-    return [path.name for path in folder.iterdir()]
+from lm.files import beside, check_writable, json_text, read_text, write_text
 
 
 @pytest.mark.parametrize(
@@ -29,27 +25,6 @@ def test_a_result_lies_beside_its_checkpoint_by_a_plain_path(tmp_path, monkeypat
     found = beside(given, ".json")
     assert found == (here / place).resolve()
     assert ".." not in found.parts
-
-
-def test_an_interrupted_file_leaves_the_old_one_and_nothing_else(tmp_path):
-    write_text("old", tmp_path / "x")
-    with pytest.raises(KeyboardInterrupt), written_aside(tmp_path / "x") as aside:
-        aside.write_text("half")
-        raise KeyboardInterrupt
-    assert read_text(tmp_path / "x", "file") == "old"
-    assert names(tmp_path) == ["x"]
-
-
-def test_an_interrupted_folder_leaves_nothing_and_a_full_one_is_never_replaced(tmp_path):
-    with pytest.raises(KeyboardInterrupt), folder_written_aside(tmp_path / "x") as aside:
-        (aside / "half").write_text("")
-        raise KeyboardInterrupt
-    assert names(tmp_path) == []
-    with folder_written_aside(tmp_path / "x") as aside:
-        (aside / "whole").write_text("")
-    with pytest.raises(UserError, match="something stands there"), folder_written_aside(tmp_path / "x"):
-        pass
-    assert names(tmp_path / "x") == ["whole"]
 
 
 def test_what_the_system_refuses_is_one_line_with_its_reason(tmp_path):

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lm.atomic import atomic_write
 from lm.data.sources import Splits, digest
 from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word, words_of_line
 from lm.errors import UserError
-from lm.files import written_aside
+from lm.files import refusals, warn
 from lm.text import open_text
 
 FORMAT = 4  # of the cache; raise it when encoding changes
@@ -60,7 +61,7 @@ def load_corpus(
         vocabulary: encode with these words; None builds the vocabulary from the training split.
 
     Raises:
-        UserError: if a file is not UTF-8 or holds no words, or the cache cannot be written.
+        UserError: if a file is not UTF-8 or holds no words. A cache that cannot be written is only warned of.
     """
     settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(digest, splits)]
     path = cache_dir / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:32]}.pt"
@@ -134,8 +135,8 @@ def _read(path: Path) -> Corpus | None:
 
 def _write(corpus: Corpus, path: Path) -> None:
     try:
-        with written_aside(path) as aside:
+        with refusals(f"keep the encoded corpus in data.cache_dir={path.parent}"), atomic_write(path) as file:
             texts = {"vocabulary": "\n".join(corpus.vocabulary.words), "checksums": corpus.checksums()}
-            torch.save(texts | dict(zip(Splits._fields, corpus[1:], strict=True)), aside)
-    except OSError as error:
-        raise UserError(f"Cannot write the encoded corpus to {path.parent} ({error}): set data.cache_dir.") from error
+            torch.save(texts | dict(zip(Splits._fields, corpus[1:], strict=True)), file)
+    except UserError as error:
+        warn(f"{error} It will be encoded again by the next run.")

@@ -10,8 +10,9 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from lm.atomic import atomic_write
 from lm.data.sources import Splits
-from lm.files import written_aside
+from lm.files import refusals
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -22,6 +23,9 @@ def python_docs(root: Path) -> Splits:
 
     Every tenth document is for validation and the one after it for testing, so no document is in two splits.
     Deterministic for one Python version, in whose own folder below `root` the files are written once.
+
+    Raises:
+        UserError: if they cannot be written.
     """
     home = root / f"{platform.python_implementation()}-{platform.python_version()}".lower()
     splits = Splits(*(home / f"{split}.txt" for split in Splits._fields))
@@ -30,8 +34,8 @@ def python_docs(root: Path) -> Splits:
         valid, test = documents[8::10], documents[9::10]
         train = [document for i, document in enumerate(documents) if i % 10 < 8]
         for file, part in zip(splits, (train, valid, test), strict=True):
-            with written_aside(file) as aside:
-                aside.write_text("\n".join(part) + "\n", encoding="utf-8")
+            with refusals(f"write data.root={root}"), atomic_write(file) as text:
+                text.write(("\n".join(part) + "\n").encode("utf-8"))
     return splits
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,9 @@ from typing import NamedTuple
 import pooch
 import requests
 
+from lm.atomic import replace, sync, temporary
 from lm.errors import UserError
+from lm.files import system_reason
 
 FILE_NAMES = ("{split}.txt", "wiki.{split}.tokens", "ptb.{split}.txt")
 
@@ -113,18 +114,20 @@ def _complete(files: Splits) -> Splits:
 def _fetch(root: Path, files: Mapping[str, str]) -> None:
     advice = f"Put the files into data.root={root} yourself, or use data=python_docs, which needs no download."
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as aside:
+        with temporary(root) as unfinished:
+            unfinished.mkdir()
             for url, checksum in files.items():
                 unpack = pooch.Unzip(extract_dir=".") if url.endswith(".zip") else None
                 name = url.rsplit("/", 1)[-1]
-                pooch.retrieve(url, checksum, fname=name, path=aside, processor=unpack, progressbar=True)
-            for file in reversed(folder(Path(aside))):  # train last: where it lies, the others do, too
-                file.replace(root / file.name)
+                pooch.retrieve(url, checksum, fname=name, path=unfinished, processor=unpack, progressbar=True)
+            for file in reversed(folder(unfinished)):  # train last: where it lies, the others do, too
+                sync(file)
+                replace(file, root / file.name)
     except requests.RequestException as error:
         raise UserError(f"Could not download {url}: {_root_cause(error)}. {advice}") from error
     except OSError as error:
-        raise UserError(f"Could not write to {root}: {error.strerror}. Set data.root to another folder.") from error
+        reason = system_reason(error)
+        raise UserError(f"Cannot write to data.root={root}: {reason}. Set data.root to another folder.") from error
     except ValueError as error:
         if isinstance(error, UserError):
             raise

@@ -7,19 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from lm import checkpoint
+from lm.atomic import atomic_folder
 from lm.data.vocabulary import EOS, UNK, Vocabulary
 from lm.errors import UserError
-from lm.files import folder_written_aside
 from lm.models import TokenModel
 
 MODEL_TYPE = "lm"
 
 
 def export_folder(model: TokenModel, vocabulary: Vocabulary, config: dict[str, Any], path: Path) -> None:
-    """Write the folder, whole or not at all.
+    """Write the folder, atomically.
 
     Args:
         model: the network.
@@ -28,7 +28,7 @@ def export_folder(model: TokenModel, vocabulary: Vocabulary, config: dict[str, A
         path: where nothing stands yet.
 
     Raises:
-        UserError: if something stands there.
+        OSError: if something stands there, or it cannot be written.
     """
     weights = {checkpoint.WEIGHTS + name: weight.clone() for name, weight in model.state_dict().items()}
     texts = {
@@ -36,10 +36,10 @@ def export_folder(model: TokenModel, vocabulary: Vocabulary, config: dict[str, A
         "tokenizer.json": _tokenizer(vocabulary),
         "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"} | SPECIAL,
     }
-    with folder_written_aside(path) as aside:
-        save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})
+    with atomic_folder(path) as folder:
+        (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
         for name, content in texts.items():
-            (aside / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+            (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def read_folder(path: str | Path) -> checkpoint.Checkpoint:

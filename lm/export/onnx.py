@@ -5,13 +5,14 @@ import json
 import logging
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from lm.files import written_aside
+from lm.atomic import atomic_write
 from lm.language_model import LanguageModel
 from lm.models import State, TokenModel, map_state
 
@@ -52,9 +53,13 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
     assert program is not None
     program.model.metadata_props["vocabulary"] = json.dumps(model.vocabulary.words)
     program.model.metadata_props["context"] = str(model.model.core.context or 0)
-    with written_aside(path) as aside:
-        program.save(aside)
-        return largest_difference(model.model, aside)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "model.onnx")
+        program.save(file)
+        difference = largest_difference(model.model, file)
+        with atomic_write(path) as out:
+            out.write(file.read_bytes())
+    return difference
 
 
 def largest_difference(model: TokenModel, path: Path) -> float:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lm.atomic import atomic_write
 from lm.errors import UserError
-from lm.files import refusals, written_aside
+from lm.files import refusals
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -18,8 +19,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     form = check_format(path)
-    with refusals(f"write {path}"), written_aside(path) as aside:
-        figure.savefig(aside, dpi=120, format=form)
+    with refusals(f"write {path}"), atomic_write(path) as file:
+        figure.savefig(file, dpi=120, format=form)
     return path
 
 

@@ -206,5 +206,5 @@ def test_no_network_says_what_to_do(tmp_path):
 
 def test_download_into_a_place_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"Could not write to .*Set data\.root"):
+    with pytest.raises(UserError, match=r"Cannot write to data\.root=.*Set data\.root"):
         sources.download(tmp_path / "file" / "root", {"http://127.0.0.1:9/train.txt": "sha256:0"})
