@@ -13,33 +13,49 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+import lm.resolvers  # noqa: F401  (conf/ calls them)
+from lm import signals
 from lm.errors import UserError
 from lm.files import write_text
+from lm.launch import in_multirun
 from lm.ranges import check_ranges
 
-ERROR_FILE = "error.txt"  # what a failed job of a multirun leaves in its folder
+ERROR_FILE = "error.txt"  # what a job of a multirun that failed or was stopped leaves in its folder
+STOPPED = "stopped"  # what it says of a job that was stopped
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Turn what a user can mend into one line on stderr and exit code 1; leave defects their traceback."""
+    """Turn what a user can mend into one line on stderr and exit code 1; leave defects their traceback.
+
+    A script that was stopped ends in one line, too, with the exit code of the signal; see `lm.signals`.
+    """
 
     @functools.wraps(main)
     def wrapper(config: DictConfig) -> Any:
         try:
             check_ranges(config)
-            return main(config)
+            result = main(config)
+            sys.stdout.flush()  # a closed pipe is noticed here, not when Python ends
+            if signals.received():
+                raise KeyboardInterrupt
+            return result
         except BrokenPipeError:  # whoever read our output has ended, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if signals.received():
+                signals.end()
             sys.exit(1)
-        except Exception as error:
+        except BaseException as error:
+            if signals.received() or isinstance(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
+                _leave_in_job(STOPPED)
+                signals.end(error)
+            if not isinstance(error, Exception):
+                raise
             message = users_mistake(error)
-            if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-                with contextlib.suppress(UserError):  # the first error counts, not that it could not be written
-                    write_text(message or repr(error), Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
+            if in_multirun():
+                _leave_in_job(message or repr(error))
             elif message and HydraConfig.initialized():
                 sys.exit(message)
             if message is None:
@@ -48,6 +64,13 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             raise CompactHydraException(message) from None
 
     return wrapper
+
+
+def _leave_in_job(message: str) -> None:
+    """Tell the sweep's table why this job has no results, or not all."""
+    if in_multirun():
+        with contextlib.suppress(UserError):  # the first error counts, not that it could not be written
+            write_text(message, Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
 
 
 def users_mistake(error: BaseException) -> str | None:

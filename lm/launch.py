@@ -7,8 +7,6 @@ import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-
 from lm.checks import above_zero
 from lm.errors import UserError
 
@@ -35,6 +33,8 @@ def check_shared_name() -> None:
     Raises:
         UserError: if each would take a folder of its own.
     """
+    from hydra.core.hydra_config import HydraConfig
+
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("TORCHELASTIC_RUN_ID") == "none"
     if several and not any(typed.startswith("hydra.run.dir=") for typed in HydraConfig.get().overrides.hydra):
         raise UserError(
@@ -52,6 +52,22 @@ def started_again() -> bool:
 def in_slurm_step() -> bool:
     """Whether srun has started this process, and its companions where it has any."""
     return "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all of its run: the only one, or the one of rank 0 on the first node."""
+    names = ["RANK"] if "RANK" in os.environ else ["LOCAL_RANK", "NODE_RANK"]
+    if in_slurm_step() and "RANK" not in os.environ:
+        names = ["SLURM_PROCID"]
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def in_multirun() -> bool:
+    """Whether this process runs a job of a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def in_submitit_job() -> bool:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lm.cli import ERROR_FILE
+from lm import signals
+from lm.cli import ERROR_FILE, STOPPED
 from lm.errors import UserError
 from lm.files import write_text
 
@@ -60,14 +61,16 @@ def job_row(hydra_folder: Path) -> dict[str, Any]:
     assert isinstance(overrides, list)
     results = _text(job / METRICS_FILE)
     metrics = json.loads(results or "{}")
-    error = _text(job / ERROR_FILE) or ("" if results else "it has left no result")
+    error = _text(job / ERROR_FILE)
+    if not results and not error:
+        error = STOPPED if signals.received() else "it has left no result"
     if metrics.get("val/ppl", 0) is None and not error:  # JSON has no infinity
         error = f"it has diverged, to a validation loss of {metrics['val/loss'] or 'nan'}"
     return {
         "job": job.name,
         "overrides": " ".join(map(str, overrides)),
         **{name: metrics.get(name) for name in ("val/loss", "val/ppl", "test/ppl")},
-        "status": f"failed: {error}" if error else "done",
+        "status": error if error == STOPPED else f"failed: {error}" if error else "done",
     }
 
 

@@ -1,5 +1,10 @@
 """Measure how much faster this is than a plain PyTorch loop, on this machine."""
 
+if __name__ == "__main__":
+    from lm.signals import handle_signals
+
+    handle_signals()  # before the imports, which take a second
+
 import hydra
 from omegaconf import DictConfig
 

@@ -1,5 +1,10 @@
 """Score a split of text with a trained model, under the protocols and with the aids of the literature."""
 
+if __name__ == "__main__":
+    from lm.signals import handle_signals
+
+    handle_signals()  # before the imports, which take a second
+
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +24,6 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.cli import prepare_process
     from lm.config import check
     from lm.data.summary import print_summary
-    from lm.errors import UserError
     from lm.evaluation import Evaluator
     from lm.evaluation.data_config import evaluated_data
     from lm.evaluation.report import print_report, summary, write_plots
@@ -55,18 +59,19 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
 
     summaries = [summary(result) for result in evaluator.results(config.split)]
 
-    if not summaries:
-        raise UserError("Stopped by Ctrl-C before a word was scored.")
-    if evaluator.stopped:
-        print("Stopped by Ctrl-C: this is not the whole.")
+    if not summaries and not evaluator.tried:
+        raise KeyboardInterrupt("no word was scored")
     facts = {"ckpt": str(ckpt), "text": str(data.root), "precision": config.fabric.precision}
     facts |= asdict(evaluator.layout)
     write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
     print_report(summaries)
-    if said := verdict(summaries[0]["loss"], len(language_model.vocabulary)):
+    if summaries and (said := verdict(summaries[0]["loss"], len(language_model.vocabulary))):
         print(f"model: {said}")
     print_facts(**facts, results=out, tensorboard=plots)
-    write_plots(summaries, plots)
+    if summaries:
+        write_plots(summaries, plots)
+    if evaluator.stopped:
+        raise KeyboardInterrupt(f"{out} has what was scored so far")
     return summaries
 
 

@@ -1,5 +1,10 @@
 """Take a trained model elsewhere: to ONNX, to Hugging Face, or its word vectors to anywhere."""
 
+if __name__ == "__main__":
+    from lm.signals import handle_signals
+
+    handle_signals()  # before the imports, which take a second
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,11 @@
 """Let a trained model write; needs nothing but its checkpoint."""
 
-from collections.abc import Iterable, Sequence
+if __name__ == "__main__":
+    from lm.signals import handle_signals
+
+    handle_signals()  # before the imports, which take a second
+
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 import hydra
@@ -20,7 +25,8 @@ def generate(config: DictConfig) -> list[str]:
     from lm.detokenize import detokenized
     from lm.files import check_writable, write_text
     from lm.find_checkpoint import announced_checkpoint
-    from lm.language_model import pieces, words_of
+    from lm.language_model import as_text, pieces, words_of
+    from lm.signals import Interruptible
     from lm.writing import Writing
 
     options = {str(key): value for key, value in config.items() if key not in NOT_OF_WRITING}
@@ -33,18 +39,31 @@ def generate(config: DictConfig) -> list[str]:
     warn_of_unknown_words(model.unknown(prompt))
 
     readable = detokenized if config.detokenize else str
+    sampling = Interruptible()
     if writing.beams > 1:
         found = model.likeliest_texts(prompt, **options)
         texts = [readable(text) for text, _ in found]
         print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
     elif writing.num_samples > 1 or config.detokenize:
-        texts = [readable(text) for text in model.generate(prompt, **options)]
+        samples = [words_of(prompt) for _ in range(writing.num_samples)]
+        with sampling:
+            for step in model.stream(prompt, **options):
+                for words, word in zip(samples, step, strict=True):
+                    words += [word] if word is not None else []
+        texts = [readable(as_text(words)) for words in samples]
         print_texts(texts)
     else:
-        words = (word for [word] in model.stream(prompt, **options) if word)
-        texts = [print_as_it_comes(pieces(chain(words_of(prompt), words)))]
+        parts = []
+        with sampling:
+            stream = (word for [word] in model.stream(prompt, **options) if word)
+            for part in pieces(chain(words_of(prompt), stream)):
+                print(part, end="", flush=True)
+                parts.append(part)
+        print()
+        texts = ["".join(parts)]
     if config.out:
         write_text("\n\n".join(texts) + "\n", config.out)
+    sampling.raise_again("this is the text so far")
     return texts
 
 
@@ -65,16 +84,6 @@ def print_texts(texts: Sequence[str], notes: Sequence[str] = ()) -> None:
         if len(texts) > 1 or note:
             print(f"--- {number} --- {note}".rstrip())
         print(text)
-
-
-def print_as_it_comes(parts: Iterable[str]) -> str:
-    """Print the parts of a text one by one and return it."""
-    text = ""
-    for part in parts:
-        print(part, end="", flush=True)
-        text += part
-    print()
-    return text
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="generate")

@@ -1,5 +1,10 @@
 """Write a short page, with a figure, on why a language model computes log_softmax and never log(softmax)."""
 
+if __name__ == "__main__":
+    from lm.signals import handle_signals
+
+    handle_signals()  # before the imports, which take a second
+
 from pathlib import Path
 
 import hydra

@@ -1,5 +1,10 @@
 """Show how likely a trained model finds a text, word by word."""
 
+if __name__ == "__main__":
+    from lm.signals import handle_signals
+
+    handle_signals()  # before the imports, which take a second
+
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +38,7 @@ def score(config: DictConfig) -> list["Score"]:
     from lm.files import check_writable
     from lm.find_checkpoint import announced_checkpoint
     from lm.plots import check_format, save_figure
+    from lm.signals import Interruptible
 
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
     at_least(0, top=config.top)
@@ -47,16 +53,15 @@ def score(config: DictConfig) -> list["Score"]:
     print_score = print_json if config.format == "json" else print_table
 
     scores = []
-    try:
+    with Interruptible() as scoring:  # a text may have no end, such as `tail -f` gives
         for line in lines:
             warn_of_unknown_words(model.unknown(line))
             scores.append(model.score(line, config.top, config.eos))
             print_score(scores[-1])
-    except KeyboardInterrupt:  # the end of a text that has none, such as `tail -f` gives
-        print("Stopped by Ctrl-C: this is the text so far.", file=sys.stderr)
     print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
     if figure:
         print(f"picture: {save_figure(figure, config.plot)}", file=sys.stderr)
+    scoring.raise_again("this is the text so far")
     return scores
 
 

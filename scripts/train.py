@@ -1,5 +1,10 @@
 """Train a language model, test its best checkpoint, and print what came of it."""
 
+if __name__ == "__main__":
+    from lm.signals import handle_signals
+
+    handle_signals()  # before the imports, which take a second
+
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,14 +72,15 @@ def train(config: DictConfig) -> dict[str, float]:
     trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     metrics = validation_metrics(trainer)
     checkpoint = best_checkpoint(trainer)
-    if config.test:
-        metrics |= test_metrics(trainer, module, data)
-
-    if trainer.is_global_zero:
-        log_hyperparameters(trainer, plain_config, metrics)
-        write_json(metrics, Path(config.run_dir, METRICS_FILE))
-        best = checkpoint or "none: these are the last weights"
-        print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir)
+    try:
+        if config.test:
+            metrics |= test_metrics(trainer, module, data)
+    finally:  # the validation's numbers stay, whatever ends the test
+        if trainer.is_global_zero:
+            log_hyperparameters(trainer, plain_config, metrics)
+            write_json(metrics, Path(config.run_dir, METRICS_FILE))
+            best = checkpoint or "none: these are the last weights"
+            print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir)
     return metrics
 
 

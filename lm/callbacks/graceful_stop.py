@@ -7,11 +7,15 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from lm import signals
 from lm.callbacks.on_signal import OnSignal, in_any_process
+from lm.launch import in_multirun
 
 
 class GracefulStop(OnSignal):
     """The first Ctrl-C stops training after one more step and validates; the second quits at once.
+
+    A run by itself then goes on to test its best checkpoint and ends well; in a multirun no further job begins.
 
     Lightning's own handling leaves the program with exit code 1, before the best checkpoint could be tested.
     """
@@ -27,6 +31,10 @@ class GracefulStop(OnSignal):
         """Start no further epoch when asked while validating."""
         self._stop_if_asked(trainer)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM from Lightning, whose handler would wait for the other processes and then exit with code 0."""
+        signals.restore()
+
     def _stop_if_asked(self, trainer: Trainer) -> None:
         """Stop all processes at the same step: each may have been asked at another."""
         if in_any_process(trainer, self.asked):
@@ -35,6 +43,8 @@ class GracefulStop(OnSignal):
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Ask, or quit."""
         if self.asked:
-            raise KeyboardInterrupt
-        super().on_signal(signum, frame)
+            signals.quit_now(signum)
+        self.asked.add(signum)
+        if in_multirun():
+            signals.note(signum)
         rank_zero_only(print)("\nStopping after the next step; press Ctrl-C again to quit at once.", flush=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from lm import signals
+
 
 class OnSignal(Callback):
     """Takes over signals while training, and notes when one comes.
@@ -30,6 +32,7 @@ class OnSignal(Callback):
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Note it; what it asks for is done between two steps."""
         self.asked.add(signum)
+        signals.note(signum)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
