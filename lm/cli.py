@@ -36,6 +36,8 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     @functools.wraps(main)
     def wrapper(config: DictConfig) -> Any:
         try:
+            if HydraConfig.initialized():  # hydra.job.chdir must not change what relative paths mean
+                os.chdir(HydraConfig.get().runtime.cwd)
             check_ranges(config)
             result = main(config)
             sys.stdout.flush()  # a closed pipe is noticed here, not when Python ends

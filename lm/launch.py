@@ -11,7 +11,7 @@ from lm.checks import above_zero
 from lm.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins import ClusterEnvironment
     from lightning.pytorch.strategies import DDPStrategy
 
 
@@ -25,6 +25,11 @@ def run_name() -> str:
     if (name := os.environ.get("TORCHELASTIC_RUN_ID", "none")) != "none":
         return f"torchrun_{name}"
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def has_shared_name() -> bool:
+    """Whether torchrun or SLURM names the run's folder, for all processes and restarts."""
+    return in_slurm_step() or os.environ.get("TORCHELASTIC_RUN_ID", "none") != "none"
 
 
 def check_shared_name() -> None:
@@ -80,11 +85,16 @@ def is_requeued_by_us() -> bool:
     return in_slurm_step() and not in_submitit_job()
 
 
-def cluster() -> list["SLURMEnvironment"]:
-    """Lightning's plugin for SLURM, where it is there, with the queueing left to us."""
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
+def cluster() -> list["ClusterEnvironment"]:
+    """Lightning's plugin for processes that srun has started, with the queueing left to us.
 
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    A shell within a SLURM job has SLURM's variables, too, without srun; there Lightning starts its own processes.
+    """
+    from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False) if in_slurm_step() else LightningEnvironment()]
 
 
 def requeue() -> None:

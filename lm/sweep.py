@@ -32,7 +32,7 @@ class SweepTable(Callback):
 
 def report(folder: Path) -> None:
     """Collect, write, and print in what the jobs differ; the best validation perplexity comes first."""
-    rows = [job_row(hydra_folder) for hydra_folder in sorted(folder.glob("*/.hydra"))]
+    rows = [job_row(hydra_folder, folder) for hydra_folder in sorted(folder.rglob(".hydra"))]
     rows.sort(key=lambda row: row["val/ppl"] or float("inf"))
     if not rows:
         return
@@ -54,7 +54,7 @@ def report(folder: Path) -> None:
     console.print(f"sweep: {written}", soft_wrap=True, highlight=False, markup=False)
 
 
-def job_row(hydra_folder: Path) -> dict[str, Any]:
+def job_row(hydra_folder: Path, sweep: Path) -> dict[str, Any]:
     """The row of one job, from the folder where Hydra keeps its config."""
     job = hydra_folder.parent
     overrides = OmegaConf.to_container(OmegaConf.load(hydra_folder / "overrides.yaml"))
@@ -67,7 +67,7 @@ def job_row(hydra_folder: Path) -> dict[str, Any]:
     if metrics.get("val/ppl", 0) is None and not error:  # JSON has no infinity
         error = f"it has diverged, to a validation loss of {metrics['val/loss'] or 'nan'}"
     return {
-        "job": job.name,
+        "job": str(job.relative_to(sweep)),
         "overrides": " ".join(map(str, overrides)),
         **{name: metrics.get(name) for name in ("val/loss", "val/ppl", "test/ppl")},
         "status": error if error == STOPPED else f"failed: {error}" if error else "done",

@@ -19,6 +19,8 @@ from lm.command_line import prepare_command_line
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     """Score the split that `config` names and return a summary for each combination of aids."""
+    from lightning.fabric.plugins.environments import LightningEnvironment
+
     from lm import LanguageModel
     from lm.checks import one_of
     from lm.cli import prepare_process
@@ -40,7 +42,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     evaluation = instantiate(config.evaluation)
     if evaluation.tune and config.split == "valid":
         print("evaluation.tune=true with split=valid: the values are chosen on the text that is scored, a flattery.")
-    fabric = instantiate(config.fabric)
+    fabric = instantiate(config.fabric, plugins=[LightningEnvironment()])  # one process, in a SLURM job, too
     ckpt = announced_checkpoint(config.ckpt)
     language_model = LanguageModel.load(ckpt)
     check_precision(language_model.model, config.fabric.precision, config.fabric.accelerator, "fabric.precision")

@@ -22,12 +22,25 @@ if TYPE_CHECKING:
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Run the whole job that `config` describes and return its metrics."""
+    """Run the whole job that `config` describes, in a folder that no other run uses, and return its metrics."""
     # torch and Lightning take seconds to import; `--help` and `--cfg job` do without them
+    from lm.cli import prepare_process
+    from lm.config import check
+    from lm.resume import continue_run
+    from lm.run_folder import locked
+
+    prepare_process()
+    check(config)
+    resumed = continue_run(config)
+    with locked(config.run_dir):
+        return fit_and_test(config, resumed)
+
+
+def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
+    """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the metrics."""
     import lightning
 
     from lm import config as configs
-    from lm.cli import prepare_process
     from lm.data.summary import print_summary
     from lm.launch import cluster
     from lm.module import TrainingModule
@@ -40,14 +53,11 @@ def train(config: DictConfig) -> dict[str, float]:
         validation_metrics,
         write_json,
     )
-    from lm.resume import check_same_text, continue_run
+    from lm.resume import check_same_text
     from lm.sweep import METRICS_FILE
     from lm.training_checks import check_windows
     from lm.whole_checkpoints import WholeOrNothing
 
-    prepare_process()
-    configs.check(config)
-    resumed = continue_run(config)
     lightning.seed_everything(config.seed, verbose=False)
     callbacks = list(instantiate(config.callbacks).values())
     loggers = list(instantiate(config.logger).values())
