@@ -184,7 +184,7 @@ def ctrl_c(window):
         (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be at least 1e-06"),
         (["ckpt=LSTM", "evaluation.stride=5"], "a recurrent model carries its state through the whole text"),
         (["ckpt=LSTM", "out=FILE/x.json"], "Cannot write"),
-        (["ckpt=LSTM", "out=FOLDER"], "it is a folder"),
+        (["ckpt=LSTM", "out=FOLDER"], "Is a directory"),
         (["ckpt=x", "fabric.precision=64-true"], "fabric.precision=64-true given, but it must be one of 32-true"),
         (["ckpt=x", "fabric.devices=2"], "fabric.devices=2 given, but the text is read in order, by one device"),
         (

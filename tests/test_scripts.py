@@ -192,7 +192,7 @@ def test_a_job_that_fails_is_a_row_that_says_so(text_folder, tmp_path):
     assert "dropout=2 given" in done.stderr
     assert "Traceback" not in done.stderr
     rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
-    reason = "failed: dropout=2 given, but it must be at least 0 and below 1."
+    reason = "failed: model.core.dropout=2 given, but it must be at least 0 and below 1."
     assert [(row["job"], row["status"]) for row in rows] == [("1", "done"), ("0", reason)]
     assert "failed" in done.stdout
     assert "data.bptt=8" not in done.stdout.partition("┃ job")[2]  # which all jobs share
@@ -203,7 +203,7 @@ def test_a_job_that_fails_is_a_row_that_says_so(text_folder, tmp_path):
 def test_launchers_run_jobs_side_by_side_and_tell_of_those_that_diverge(text_folder, tmp_path, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     arguments = small(text_folder, "model=rnn_relu", "trainer.gradient_clip_val=null", "trainer.max_epochs=1")
-    arguments += [f"hydra/launcher={launcher}", "optimizer.lr=1e30,0.1", "hydra.sweep.dir=sweep"]
+    arguments += [f"hydra/launcher={launcher}", "optimizer.lr=1e6,0.1", "hydra.sweep.dir=sweep"]
     done = run("train", "-m", *arguments, cwd=tmp_path)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
