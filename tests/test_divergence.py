@@ -59,7 +59,10 @@ def test_a_run_whose_every_loss_is_nan_tests_its_last_weights_and_says_so(monkey
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("[]")
     assert json.loads((tmp_path / "metrics.json").read_text())["val/loss"] is None
-    assert job_row(tmp_path / ".hydra")["status"] == "failed: it has diverged, to a validation loss of nan"
+    assert (
+        job_row(tmp_path / ".hydra", tmp_path.parent)["status"]
+        == "failed: it has diverged, to a validation loss of nan"
+    )
 
 
 def test_a_loss_of_thousands_of_nats_is_an_infinite_perplexity():

@@ -54,4 +54,7 @@ def test_a_search_survives_trials_that_fail(text_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
     assert len(rows) == 2
-    assert {row["status"] for row in rows} == {"done", "failed: optimizer: Invalid learning rate: -1."}
+    assert {row["status"] for row in rows} == {
+        "done",
+        "failed: optimizer.lr=-1 given, but it must be above 0 and at most 1000000.",
+    }
