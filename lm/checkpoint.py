@@ -12,7 +12,8 @@ from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word
 from lm.errors import UserError
 from lm.find_checkpoint import find_checkpoint
 from lm.models import TokenModel
-from lm.models.stored import check_plain, check_weights, shown, stored_model
+from lm.models.stored import check_weights, stored_model
+from lm.plain import check_plain, shown
 
 KEY = "lm"  # where our own entry stands among Lightning's
 WEIGHTS = "model."  # what Lightning puts before the names of the model's weights
@@ -47,16 +48,12 @@ def load(path: str | Path) -> Checkpoint:
     except Exception as error:  # bytes at random fail in many ways
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
-        entry, weights = stored[KEY], stored["state_dict"]
-        found = checked(weights, entry["config"], entry["vocabulary"], stored["global_step"])
-        size = sum(weight.nbytes for weight in weights.values())
+        entry = stored[KEY]
+        return checked(stored["state_dict"], entry["config"], entry["vocabulary"], stored["global_step"])
     except UserError as error:
         raise UserError(f"The checkpoint {path} is refused: {error}.") from error
     except Exception as error:  # whatever a stranger may have put there
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
-    if size > 2 * path.stat().st_size:  # tied weights stand twice in it
-        raise UserError(f"The checkpoint {path} is refused: its weights are larger than the file.")
-    return found
 
 
 def checked(weights: object, config: object, vocabulary: object, step: object = 0) -> Checkpoint:
@@ -71,8 +68,8 @@ def checked(weights: object, config: object, vocabulary: object, step: object = 
     assert isinstance(weights, dict) and isinstance(config, dict)
     check_plain(config, "its config")
     for section in ("model", "data"):
-        if section not in config:
-            raise UserError(f"its config has no section {section}")
+        if type(config.get(section)) is not dict:
+            raise UserError(f"its config.{section} is {shown(config.get(section))}, but it must be a mapping")
     if type(step) is not int or not 0 <= step < 2**63:
         raise UserError(f"its global_step is {shown(step)}, but it must be a whole number")
     check_weights(weights)
@@ -121,4 +118,4 @@ def build_model(checkpoint: Checkpoint) -> TokenModel:
     try:
         return stored_model(checkpoint.config["model"], len(checkpoint.vocabulary), checkpoint.weights).eval()
     except UserError as error:
-        raise UserError(f"The checkpoint is refused: {error}.") from error
+        raise UserError(f"The checkpoint is refused: {str(error).rstrip('.')}.") from error

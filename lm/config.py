@@ -16,6 +16,7 @@ from typeguard import TypeCheckError, check_type
 from lm.errors import UserError
 from lm.launch import check_shared_name, in_submitit_job
 from lm.ops import check_precision
+from lm.plain import check_plain
 from lm.training_checks import check_training
 
 LARGEST_VOCABULARY = 2**31 - 1  # word numbers are int32
@@ -44,6 +45,7 @@ def check(config: DictConfig) -> None:
         with torch.device("meta"):
             model = instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
         check_precision(model, config.trainer.precision, config.trainer.accelerator, "trainer.precision")
+        check_plain(snapshot(config), "config")  # else no checkpoint of this run could be loaded
 
 
 def snapshot(config: DictConfig) -> dict[str, Any]:

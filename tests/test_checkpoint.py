@@ -14,6 +14,7 @@ import torch
 from lm import LanguageModel, checkpoint
 from lm.errors import UserError
 from lm.export.folder import export_folder
+from lm.models.stored import check_weights
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
@@ -93,6 +94,11 @@ def nested(depth):
     return [nested(depth - 1)] if depth else []
 
 
+def repeated():
+    """Ten million values in a file of some kilobytes: each list is stored once."""
+    return [[[0] * 1000] * 1000] * 10
+
+
 def retyped(stored, dtype):
     stored["state_dict"]["model.head.decoder.bias"] = stored["state_dict"]["model.head.decoder.bias"].to(dtype)
 
@@ -116,6 +122,10 @@ STRANGE = {
     "300,000 words": lambda stored: stored["lm"]["vocabulary"].extend(f"x{i}" for i in range(300_000)),
     "a config that holds itself": lambda stored: config_of(stored).update(core=config_of(stored)),
     "a list that holds itself": lambda stored: config_of(stored)["core"].update(dropout=endless()),
+    "a list within itself a thousand times": lambda stored: stored["lm"]["config"].update(more=repeated()),
+    "a text of a million characters": lambda stored: config_of(stored)["core"].update(cell="x" * 1_000_000),
+    "a key of a million characters": lambda stored: stored["lm"]["config"].update({"x" * 1_000_000: 1}),
+    "data that is a list": lambda stored: stored["lm"]["config"].update(data=["text"]),
     "lists in lists": lambda stored: stored["lm"]["config"]["data"].update(seed=nested(100)),
     "a tuple": lambda stored: config_of(stored)["core"].update(dropout=(0.1,)),
     "a key that is no name": lambda stored: config_of(stored)["core"].update({3: 4}),
@@ -173,7 +183,14 @@ def test_a_checkpoint_that_does_not_fit_itself_is_refused_before_it_takes_memory
     path = rewritten(trained, tmp_path / "x.ckpt", change)
     with pytest.raises(UserError, match=r"is refused: |is not one of this project") as caught:
         LanguageModel.load(path)
-    assert str(caught.value).isprintable()
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
+def test_a_weight_under_a_thousand_names_is_refused_before_all_are_read(monkeypatch):
+    weight = torch.zeros(3)
+    monkeypatch.setattr(torch.Tensor, "isfinite", None)
+    with pytest.raises(UserError, match="more elements than numbers that are stored"):
+        check_weights({f"weight{i}": weight for i in range(1000)})
 
 
 def test_a_file_that_unpacks_to_more_than_itself_is_refused(tmp_path):
@@ -280,9 +297,7 @@ def test_nothing_that_a_strangers_config_names_is_called_or_resolved(
     target = tmp_path / "attacked"
     attack = json.loads(json.dumps(attack).replace("ATTACKED", str(target)))
     monkeypatch.setattr("hydra.utils.instantiate", None)
-    with pytest.raises(
-        UserError, match=r"no interpolation is resolved|its config would call|must be|is unknown"
-    ) as caught:
+    with pytest.raises(UserError, match=r"no interpolation is|its config would call|must be|is unknown") as caught:
         load(trained, tmp_path, place, attack)
     assert os.environ["HOME"] + " " not in str(caught.value)
     assert not target.exists()

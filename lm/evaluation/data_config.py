@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from lm.errors import UserError
-from lm.models.stored import shown
 from lm.overrides import CONF
+from lm.plain import shown
 
 SIZES = {"batch_size": 1_000_000, "bptt": 1_000_000}  # of the training windows that dynamic evaluation looks at
 

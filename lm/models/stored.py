@@ -7,7 +7,6 @@ A class that is to be loaded from checkpoints needs a row in PARTS.
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from lm.config import check_arguments
-from lm.data.vocabulary import CONTROL_CHARACTER
 from lm.errors import UserError
 from lm.models.adaptive import AdaptiveEmbedding, AdaptiveHead
 from lm.models.embedding import TokenEmbedding
@@ -24,6 +22,7 @@ from lm.models.heads import SoftmaxHead
 from lm.models.recurrent import RecurrentCore
 from lm.models.token_model import TokenModel
 from lm.models.transformer import TransformerCore
+from lm.plain import MAX_LENGTH, check_plain, shown
 
 PARTS: dict[str, tuple[type, ...]] = {
     "embedding": (TokenEmbedding, AdaptiveEmbedding),
@@ -36,8 +35,6 @@ GIVEN = {
     "head": {"hidden_size", "embedding"},
 }  # by TokenModel
 MAX_SIZE = 2**31 - 1  # of a whole number in a config
-MAX_LENGTH = 1000  # of a list in a config, and of layers
-MAX_DEPTH = 20  # of mappings and lists within each other
 
 
 def stored_model(config: object, vocabulary_size: int, weights: Mapping[str, Tensor] | None = None) -> TokenModel:
@@ -63,34 +60,6 @@ def stored_model(config: object, vocabulary_size: int, weights: Mapping[str, Ten
     return model
 
 
-def check_plain(value: object, path: str, depth: int = 0) -> None:
-    """Check that a stored value is a number, a text, None, or a list or mapping of such, with nothing to resolve.
-
-    Raises:
-        UserError: if it is not, naming its place below `path`.
-    """
-    if depth > MAX_DEPTH:
-        raise UserError(f"{path[:60]} is nested more than {MAX_DEPTH} deep")
-    if type(value) is dict:
-        for key, each in value.items():
-            if type(key) is not str or not key.isprintable() or "${" in key:
-                raise UserError(f"{path} has a key {shown(key)}, but it must be a name")
-            check_plain(each, f"{path}.{key}", depth + 1)
-    elif type(value) is list:
-        if len(value) > MAX_LENGTH:
-            raise UserError(f"{path} has {len(value)} entries, but at most {MAX_LENGTH} are read")
-        for each in value:
-            check_plain(each, path, depth + 1)
-    elif type(value) is str:
-        if "${" in value or value == "???" or CONTROL_CHARACTER.search(value):
-            raise UserError(f"{path} is {shown(value)}, but it must be plain text: no interpolation is resolved")
-    elif isinstance(value, int | float) and type(value) in (int, float):
-        if not abs(value) <= sys.float_info.max:
-            raise UserError(f"{path} is {shown(value)}, but it must be a finite number")
-    elif type(value) not in (bool, type(None)):
-        raise UserError(f"{path} is {shown(value)}, but it must be plain data")
-
-
 def check_weights(weights: Mapping[str, Tensor]) -> None:
     """Check that weights are finite real numbers, each with a place of its own in memory.
 
@@ -104,14 +73,12 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
             raise UserError(f"the weight {shown(name)} is of {weight.dtype}, not of real numbers")
         if weight.untyped_storage().nbytes() < weight.nbytes:
             raise UserError(f"the weight {shown(name)} has more elements than numbers that are stored for it")
+    storages = {storage.data_ptr(): storage.nbytes() for storage in map(Tensor.untyped_storage, weights.values())}
+    if sum(weight.nbytes for weight in weights.values()) > 2 * sum(storages.values()):  # tied weights have two names
+        raise UserError("the weights have more elements than numbers that are stored for them")
+    for name, weight in weights.items():
         if not weight.isfinite().all():
             raise UserError(f"the weight {shown(name)} is not finite: training has diverged")
-
-
-def shown(value: object) -> str:
-    """A stranger's value for a message: short, on one line, without what a terminal would obey."""
-    text = ascii(value if isinstance(value, str | int | float | None) else type(value).__name__)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _built(build: Callable[[], TokenModel]) -> TokenModel:
