@@ -4,15 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm.checkpoint import WEIGHTS
+from lm.errors import UserError
 from lm.export.folder import MODEL_TYPE
 from lm.models import TokenModel
 from lm.models.stored import check_weights, stored_model
+from lm.plain import shown
 from lm.reader import Reader
 
 # what `generate` calls the state: transformers 5.24 has renamed it
@@ -56,8 +59,9 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
     model: TokenModel
 
     def __init__(self, config: LMConfig) -> None:
+        stored = _checked(config)
         super().__init__(config)
-        self.model = stored_model(config.run["model"], config.vocab_size)
+        self.model = stored_model(stored, config.vocab_size)
         self.post_init()
 
     @classmethod
@@ -67,10 +71,9 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
         Raises:
             UserError: if they are refused.
         """
-        if (file := Path(path, "model.safetensors")).is_file():
-            config = LMConfig.from_pretrained(path)
-            named = {name.removeprefix(WEIGHTS): weight for name, weight in load_file(file).items()}
-            stored_model(config.run["model"], config.vocab_size, named)
+        if Path(path).is_dir():
+            config = kwargs.get("config") or LMConfig.from_pretrained(path)
+            stored_model(_checked(config), config.vocab_size, _weights(Path(path, "model.safetensors")))
         model = super().from_pretrained(path, *args, **kwargs)
         check_weights(model.state_dict())
         return model
@@ -120,6 +123,28 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         """The state is our own, and the first forward pass makes it."""
         return False
+
+
+def _checked(config: LMConfig) -> object:
+    """The stored config of the model, if there is nothing beside it that transformers would fetch code for."""
+    attention = config._attn_implementation
+    if attention not in (None, "eager", "sdpa"):  # the name of a repository of kernels
+        raise UserError(f"The config is refused: attn_implementation is {shown(attention)}, which this model has not.")
+    if getattr(config, "quantization_config", None) is not None:
+        raise UserError("The config is refused: it has a quantization_config, but this model is never quantized.")
+    run = getattr(config, "run", None)
+    if type(run) is not dict or "model" not in run:
+        raise UserError("The config is refused: it has no run.model, which scripts/export.py writes.")
+    if type(config.vocab_size) is not int:
+        raise UserError(f"The config is refused: vocab_size is {shown(config.vocab_size)}, not a whole number.")
+    return run["model"]
+
+
+def _weights(file: Path) -> dict[str, Tensor]:
+    try:
+        return {name.removeprefix(WEIGHTS): weight for name, weight in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} is damaged or missing: use another folder of scripts/export.py.") from error
 
 
 def _check_mask(attention_mask: Tensor, steps: int, past: int) -> None:

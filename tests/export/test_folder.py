@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, pipeline
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, pipeline
 
 from lm import LanguageModel
 from lm.data import EOS
@@ -167,3 +168,29 @@ def test_a_folder_that_holds_something_is_left_alone(folder, trained):
 
     with pytest.raises(UserError, match="something stands there"):
         export(composed("export", f"ckpt={trained('lstm')}", "format=folder", f"out={folder}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attn_implementation": "stranger/kernels"}, "attn_implementation is 'stranger/kernels'"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
+        ({"run": ["model"]}, "no run.model"),
+        ({"vocab_size": "many"}, "vocab_size is 'many'"),
+    ],
+)
+def test_a_strangers_config_lets_transformers_fetch_and_build_nothing(folder, change, message):
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(UserError, match=message):
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+
+
+def test_transformers_reads_no_weights_but_those_that_are_checked(folder):
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged or missing"):
+        AutoModelForCausalLM.from_pretrained(folder)
