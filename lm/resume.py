@@ -16,6 +16,8 @@ from lm.data import Corpus
 from lm.errors import UserError
 from lm.find_checkpoint import find_checkpoint
 from lm.launch import started_again
+from lm.plain import cut
+from lm.resumable import check_resumable
 
 SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must keep; the trainer may change
 # where the text comes from may change, too: `check_same_text` compares the text itself
@@ -76,6 +78,7 @@ def check_same_text(path: Path, corpus: Corpus) -> None:
     stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     if KEY not in stored:
         raise UserError("This checkpoint holds a model, but no point to go on from: use last.ckpt of its run.")
+    check_resumable(stored, path)
     then, now = stored[KEY]["text"], corpus.checksums()
     changed = [part for part in now if then[part] != now[part]]
     if changed == ["test"]:
@@ -134,4 +137,4 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         for key in dict.fromkeys([*old, *new]):
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
     elif old != new:
-        yield f"{path} ({old}, now {new})"
+        yield f"{cut(path)} ({cut(str(old))}, now {cut(str(new))})"

@@ -53,6 +53,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
         validation_metrics,
         write_json,
     )
+    from lm.resumable import one_line_if_not_restored
     from lm.resume import check_same_text
     from lm.sweep import METRICS_FILE
     from lm.training_checks import check_windows
@@ -79,7 +80,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)
 
     log_config(trainer, plain_config)
-    trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    with one_line_if_not_restored(trainer, resumed):
+        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     metrics = validation_metrics(trainer)
     checkpoint = best_checkpoint(trainer)
     try:
