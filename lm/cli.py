@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -113,9 +114,11 @@ def prepare_process() -> None:
     """Keep big temporaries for the next step, and hide hints of Lightning's that do not concern our users."""
     from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
+    from lm.loggers import report_thread_error
     from lm.ops import keep_freed_memory
 
     keep_freed_memory()
+    threading.excepthook = report_thread_error
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # a run that goes on
     warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)

@@ -47,7 +47,7 @@ def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataM
 def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
     """Put the config into TensorBoard as text."""
     if trainer.is_global_zero and (logger := tensorboard(trainer)):
-        logger.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+        logger.log_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
 
 
 def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

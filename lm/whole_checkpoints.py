@@ -25,7 +25,5 @@ class WholeOrNothing(TorchCheckpointIO):
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
             if reason := system_reason(error):
-                raise UserError(
-                    f"Cannot write {path}: {reason}. The one before it is whole: see to it, then go on."
-                ) from error
+                raise UserError(f"Cannot write {path}: {reason}. An earlier checkpoint of that name stays.") from error
             raise

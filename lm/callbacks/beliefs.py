@@ -2,7 +2,6 @@
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
@@ -11,13 +10,14 @@ from lm.callbacks.only_shows import OnlyShows
 from lm.checks import above_zero, at_least
 from lm.data import TextDataModule
 from lm.language_model import LanguageModel
+from lm.loggers import TensorBoard
 from lm.module import TrainingModule
 from lm.plots import attention_maps, log_prob_heat_map, shaded_text
 
 
-def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
+def tensorboard(trainer: Trainer) -> TensorBoard | None:
     """The run's TensorBoard logger, or None where it has none."""
-    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
 
 
 def last_step(trainer: Trainer) -> int:

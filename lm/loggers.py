@@ -1,0 +1,75 @@
+"""Lightning's loggers, whose files may fill a disk without ending the run: training matters more than its curves."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from lm.files import refusals, system_reason, warn
+
+
+def report_thread_error(error: threading.ExceptHookArgs) -> None:
+    """For `threading.excepthook`: TensorBoard's writer keeps its error, and the next call to it raises it."""
+    if type(error.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(error)
+
+
+class _OutlivesFullDisk(Logger):
+    """Turns what the system refuses to write into one warning; what is logged after it may be lost."""
+
+    has_failed = False
+
+    @property
+    def experiment(self) -> Any:
+        """As Lightning's, which makes the folder; Lightning asks for it before training.
+
+        Raises:
+            UserError: if the folder cannot be made.
+        """
+        with refusals(f"log to {self.save_dir}"):
+            return super().experiment  # type: ignore[misc]  # of the logger beside this class
+
+    @contextmanager
+    def tolerating(self) -> Iterator[None]:
+        """Let the block fail to write."""
+        try:
+            yield
+        except OSError as error:
+            if not self.has_failed:
+                self.has_failed = True
+                warn(f"Cannot log to {self.log_dir}: {system_reason(error)}. Training goes on.")
+
+    def log_metrics(self, *args: Any, **options: Any) -> None:
+        """As Lightning's."""
+        with self.tolerating():
+            super().log_metrics(*args, **options)  # type: ignore[safe-super]
+
+    def log_hyperparams(self, *args: Any, **options: Any) -> None:
+        """As Lightning's."""
+        with self.tolerating():
+            super().log_hyperparams(*args, **options)  # type: ignore[safe-super]
+
+    def save(self) -> None:
+        """As Lightning's."""
+        with self.tolerating():
+            super().save()
+
+    def finalize(self, status: str) -> None:
+        """As Lightning's."""
+        with self.tolerating():
+            super().finalize(status)
+
+
+class TensorBoard(_OutlivesFullDisk, TensorBoardLogger):
+    """Event files for TensorBoard."""
+
+    def log_text(self, tag: str, text: str) -> None:
+        """Show a text."""
+        with self.tolerating():
+            self.experiment.add_text(tag, text)
+
+
+class CSV(_OutlivesFullDisk, CSVLogger):
+    """A table of all that was logged."""
