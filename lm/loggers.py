@@ -36,10 +36,12 @@ class _OutlivesFullDisk(Logger):
         """Let the block fail to write."""
         try:
             yield
-        except OSError as error:
+        except (OSError, ValueError) as error:  # Lightning makes the latter of the former
+            if not (reason := system_reason(error)):
+                raise
             if not self.has_failed:
                 self.has_failed = True
-                warn(f"Cannot log to {self.log_dir}: {system_reason(error)}. Training goes on.")
+                warn(f"Cannot log to {self.log_dir}: {reason}. Training goes on.")
 
     def log_metrics(self, *args: Any, **options: Any) -> None:
         """As Lightning's."""
