@@ -43,11 +43,12 @@ def trimmed_columns(stream: Tensor, batch_size: int, key: str) -> Window:
 
 
 def evaluation_columns(stream: Tensor, batch_size: int, eos_id: int) -> Window:
-    """Cut a stream `[N]` into `batch_size` columns in which every one of the N words is a target once.
+    """Cut a stream `[N]` into `batch_size` columns, or N if these are fewer, in which each word is a target once.
 
     The first word's context is `<eos>`, that of a later column's first word is the word before it.
     The last column is padded with targets IGNORED.
     """
+    batch_size = min(batch_size, max(1, len(stream)))  # more would hold nothing but padding
     rows = -(-len(stream) // batch_size)
     padding = rows * batch_size - len(stream)
     inputs = torch.cat([stream.new_tensor([eos_id]), stream[:-1], stream.new_full((padding,), eos_id)])

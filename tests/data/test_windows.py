@@ -116,3 +116,9 @@ def test_a_restored_iteration_begins_with_the_window_that_was_under_way(jitter, 
 def test_split_length_leaves_the_rest_to_the_last_window():
     assert split_length(10, 4) == [4, 4, 2]
     assert split_length(8, 4) == [4, 4]
+
+
+def test_more_evaluation_columns_than_words_take_no_more_memory_than_the_words():
+    inputs, targets = evaluation_columns(stream(7), 10**9, EOS_ID)
+    assert inputs.shape == targets.shape == (1, 7)
+    assert torch.equal(targets[0], stream(7))
