@@ -58,3 +58,18 @@ def test_a_search_survives_trials_that_fail(text_folder, tmp_path):
         "done",
         "failed: optimizer.lr=-1 given, but it must be above 0 and at most 1000000.",
     }
+
+
+def test_a_search_with_a_stored_study_goes_on_where_it_ended(text_folder, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    arguments = small(text_folder, "hparams_search=optuna", "hydra.sweeper.n_trials=1", "trainer.max_epochs=1")
+    arguments += ["hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study_name=lm"]
+    for part in ("first", "second"):
+        done = run("train", "-m", *arguments, f"hydra.sweep.dir={part}", cwd=tmp_path, timeout=300)
+        assert done.returncode == 0, done.stderr
+    study = optuna.load_study(study_name="lm", storage=f"sqlite:///{tmp_path}/study.db")
+    assert len(study.trials) == 2
+    losses = [
+        json.loads((tmp_path / part / "0" / "metrics.json").read_text())["val/ppl"] for part in ("first", "second")
+    ]
+    assert [trial.value for trial in study.trials] == pytest.approx(losses)
