@@ -9,6 +9,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ ENTRIES = ("callbacks", "logger", "hydra.callbacks")
 FREE = ("models", "sides", "hydra.sweeper.params", "hydra.job.env_set", "hydra.job.env_copy", "hydra.launcher")
 SET_BY_SCRIPTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins", "trainer.enable_checkpointing")
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's own words
+# how options of hydra/sweeper and hydra/launcher begin, and the plugins that bring them
+SWEEP_KINDS = {"optuna": "sweeper", "joblib": "launcher", "submitit": "launcher"}
+SWEEP_PLUGINS = {name: f"hydra_{name}_{kind}" for name, kind in SWEEP_KINDS.items()}
 SIMILAR = 0.6  # ratio of difflib from which two names are taken for one
 
 
@@ -138,6 +142,7 @@ class Overrides(NamedTuple):
             return
         options = sorted(_options(self.loader, group, groups))
         for value in _values(override):
+            _check_sweep_extra(str(value))
             if value in (None, "null") or value in options:
                 continue
             given = f"{group}={value} given, but"
@@ -196,6 +201,13 @@ class Overrides(NamedTuple):
         given = f"{override.input_line} given, but " if override.input_line != key else ""
         near = _nearest(key, known)
         raise UserError(f"{given}{key} is unknown: {f'did you mean {near}?' if near else '--help lists all keys.'}")
+
+
+def _check_sweep_extra(option: str) -> None:
+    """Check that the plugin is installed that a sweeper or launcher needs."""
+    for name, plugin in SWEEP_PLUGINS.items():
+        if option.startswith(name) and not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")):
+            raise UserError(f"{option} needs more packages: pip install -e '.[sweep]'")
 
 
 def one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from lm.data import EOS, UNK, Vocabulary
 from lm.models import RecurrentCore, SoftmaxHead, TokenEmbedding, TokenModel, TransformerCore
 
 V = 30
+HAS_SWEEP = find_spec("optuna") is not None and find_spec("hydra_plugins") is not None
+needs_sweep = pytest.mark.skipif(not HAS_SWEEP, reason="needs the extra sweep")
 RECURRENT = ("rnn_tanh", "rnn_relu", "lstm", "gru")
 TRANSFORMERS = {
     "transformer": {},

@@ -14,7 +14,7 @@ from lm import config as configs
 from lm.cli import users_mistake
 from lm.overrides import nested_options
 from lm.results import hyperparameters
-from tests.conftest import CONF
+from tests.conftest import CONF, needs_sweep
 
 
 def composed(*overrides):
@@ -27,7 +27,11 @@ def options(script):
         return [f"{group}={name}" for group, names in nested_options(script).items() for name in names]
 
 
-@pytest.mark.parametrize("option", options("train"))
+def marked(option):
+    return pytest.param(option, marks=needs_sweep) if option.startswith("hparams_search") else option
+
+
+@pytest.mark.parametrize("option", map(marked, options("train")))
 def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
     config = composed(option, *(["data.root=x"] if option == "data=text" else []))
     if "trainer" in option:

@@ -4,6 +4,7 @@ import pytest
 
 from lm.errors import UserError
 from lm.overrides import check_command_line
+from tests.conftest import needs_sweep
 
 
 def refusal(command: str) -> str:
@@ -66,7 +67,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(command, message):
         ("train +experiment=quickstart", "leave out the +"),
         ("train experiment=pytorch_examples", "pytorch_examples/gru, pytorch_examples/lstm,"),
         ("train learning_rate=foo", "rnn_relu_sgd, "),
-        ("train hydra/launcher=jobli", "did you mean hydra/launcher=joblib?"),
+        pytest.param("train hydra/launcher=jobli", "did you mean hydra/launcher=joblib?", marks=needs_sweep),
         ("evaluate ckpt=x evaluation.cache=neural", "did you mean evaluation/cache=neural?"),
         ("evaluate ckpt=x evaluation=Full", "did you mean evaluation=full?"),
     ],
@@ -85,14 +86,14 @@ def test_what_hydra_cannot_read_is_one_line(argument):
     [
         "train -m model=lstm,gru optimizer.lr=1,5",
         "train -m model=glob(*) seed=range(3)",
-        "train -m hparams_search=optuna optimizer.lr=interval(1,40)",
+        pytest.param("train -m hparams_search=optuna optimizer.lr=interval(1,40)", marks=needs_sweep),
         "train experiment=pytorch_examples/lstm",
         "train +trainer.max_time=00:01:00 +optimizer.nesterov=true",
         "train +trainer.profiler._target_=lightning.pytorch.profilers.SimpleProfiler",
         "train +callbacks.mine={_target_:lm.callbacks.SampleText,words:3}",
         "train +callbacks.mine._target_=lm.callbacks.SampleText +callbacks.mine.words=3",
         "train ~callbacks.sample_text ~trainer.max_epochs hydra.verbose=true +hydra.job.env_set.FOO=1",
-        "train hydra/launcher=joblib hydra.launcher.n_jobs=2",
+        pytest.param("train hydra/launcher=joblib hydra.launcher.n_jobs=2", marks=needs_sweep),
         "train --cfg job data=text",
         "train --help modle=lstm",
         "evaluate ckpt=x data=text data.root=y evaluation/cache=neural evaluation.cache.theta=0.3",
@@ -102,3 +103,9 @@ def test_what_hydra_cannot_read_is_one_line(argument):
 def test_what_hydra_and_the_targets_take_passes(command):
     script, *arguments = command.split()
     check_command_line(script, arguments)
+
+
+@pytest.mark.parametrize("command", ["train -m hparams_search=optuna", "train -m hydra/launcher=submitit_local"])
+def test_a_search_without_its_packages_says_what_to_install(command, monkeypatch):
+    monkeypatch.setattr("lm.overrides.find_spec", lambda name: None)
+    assert refusal(command).endswith("needs more packages: pip install -e '.[sweep]'")
