@@ -1,6 +1,7 @@
 """What the scripts share: a user's mistake ends in one line."""
 
 import contextlib
+import errno
 import functools
 import logging
 import os
@@ -57,6 +58,8 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             if not isinstance(error, Exception):
                 raise
             message = users_mistake(error)
+            if isinstance(error, OSError) and message:  # what is left to print would fail when Python ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if in_multirun():
                 _leave_in_job(message or repr(error))
             elif message and HydraConfig.initialized():
@@ -85,6 +88,8 @@ def users_mistake(error: BaseException) -> str | None:
         if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
             around = cause.object[max(cause.start - 80, 0) : cause.end + 80]
             return f"The name of a file or folder is not UTF-8: rename it. It stands in {around!a}."
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            return f"Cannot write {cause.filename or 'the output'}: {cause.strerror}."
         cause = cause.__cause__
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError | ValueError):
         return _one_line(f"{error.__cause__} ({str(error).rpartition('full_key: ')[2]})")

@@ -106,6 +106,8 @@ def _check_optimizer(config: DictConfig) -> None:
         optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(1))])
     except ValueError as error:
         raise UserError(f"optimizer: {error}.") from error
+    if config.optimizer.get("maximize"):
+        raise UserError("optimizer.maximize=true given, but the loss is to fall: leave it out.")
     schedule = instantiate(config.scheduler)(optimizer, total_steps=100)
     check_training(config, schedule_monitors="monitor" in schedule)
     if str(config.trainer.precision) in ("16", "16-mixed") and config.optimizer.get("fused"):

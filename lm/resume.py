@@ -60,6 +60,11 @@ def continue_run(config: DictConfig) -> Path | None:
             f"The run of ckpt={path} had another {difference}: go on with the same one, "
             f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
         )
+    if 0 <= config.trainer.max_steps < stored.step:
+        raise UserError(
+            f"trainer.max_steps={config.trainer.max_steps} given, but the run of ckpt={path} has done {stored.step} "
+            "steps already: give more, or leave it out."
+        )
     # TensorBoard hides what came after the checkpoint; the CSV begins another file
     tensorboard: dict[str, Any] = {"purge_step": stored.step}
     csv: dict[str, Any] = {"version": f"csv_{stored.step}"}

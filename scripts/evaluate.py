@@ -22,6 +22,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lightning.fabric.plugins.environments import LightningEnvironment
 
     from lm import LanguageModel
+    from lm.atomic import is_stream
     from lm.checks import one_of
     from lm.cli import prepare_process
     from lm.config import check
@@ -53,9 +54,10 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     protocol = "" if evaluation.name == "full" else f".{evaluation.name}"
     ending = f".{data.title(config.split)}.{config.split}{protocol}.json"
     out = Path(config.out).expanduser() if config.out else beside(ckpt, ending)
-    plots = out.with_name(out.name.removesuffix(".json") + ".tensorboard")
+    plots = None if is_stream(out) else out.with_name(out.name.removesuffix(".json") + ".tensorboard")
     check_writable(out)
-    check_writable(plots / "events")
+    if plots:
+        check_writable(plots / "events")
     print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
@@ -66,12 +68,12 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     facts = {"ckpt": str(ckpt), "text": str(data.root), "precision": config.fabric.precision}
     facts |= asdict(evaluator.layout)
     write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
+    if summaries and plots:
+        write_plots(summaries, plots)
     print_report(summaries)
     if summaries and (said := verdict(summaries[0]["loss"], len(language_model.vocabulary))):
         print(f"model: {said}")
-    print_facts(**facts, results=out, tensorboard=plots)
-    if summaries:
-        write_plots(summaries, plots)
+    print_facts(**facts, results=out, tensorboard=plots or "none")
     if evaluator.stopped:
         raise KeyboardInterrupt(f"{out} has what was scored so far")
     return summaries

@@ -69,6 +69,7 @@ def test_the_options_checked_are_those_of_nested_groups_too():
         ("data.bptt=abc", "data.bptt=abc given, but it must be of type int"),
         ("optimizer.lr=fast", "optimizer.lr=fast given, but it must be of type"),
         ("trainer.max_epochs=many", "trainer.max_epochs=many given"),
+        ("+optimizer.maximize=true", "optimizer.maximize=true given, but the loss is to fall"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("optimizer.lr=true", "optimizer.lr=True given"),
         ("scheduler.factor=0.5", "factor=0.5 given, but it must be above 1"),

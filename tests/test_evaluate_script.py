@@ -199,3 +199,10 @@ def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message,
     for name, value in names.items():
         arguments = [argument.replace(name, value) for argument in arguments]
     assert message in mistake(evaluate, *own, *arguments)
+
+
+def test_results_in_a_device_have_no_pictures_beside_them(trained, tmp_path, own, capsys):
+    (tmp_path / "null").symlink_to("/dev/null")
+    evaluate(composed("evaluate", *own, f"ckpt={trained('lstm')}", f"out={tmp_path}/null"))
+    assert "tensorboard: none" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["null"]

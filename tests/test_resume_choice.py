@@ -128,3 +128,11 @@ def test_a_copied_checkpoint_begins_a_run_in_a_folder_of_its_own(run, text_folde
     assert kept(tmp_path / "new")[1]["val/step"] == 6
     with pytest.raises(UserError, match="holds checkpoints of another run"):
         train(tiny_config(text_folder, tmp_path / "new", *options))
+
+
+def test_a_limit_that_a_run_has_passed_is_refused_before_training(text_folder, tmp_path):
+    train(tiny_config(text_folder, tmp_path, "trainer.max_steps=12", "test=false"))
+    with pytest.raises(
+        UserError, match=r"trainer\.max_steps=5 given, but the run of ckpt=.* has done 12 steps already"
+    ):
+        train(tiny_config(text_folder, tmp_path, "trainer.max_steps=5", f"ckpt={tmp_path}/checkpoints/last.ckpt"))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -138,3 +139,26 @@ def test_a_signal_ends_a_sweep_with_its_table(text_folder, tmp_path, signum, cod
     [row] = csv.DictReader((tmp_path / "sweep" / "sweep.csv").open())
     assert row["status"] == "stopped"
     assert "sweep.csv" in output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_an_output_that_takes_no_more_is_one_line(trained, tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, ROOT / "scripts" / "generate.py", f"ckpt={trained('lstm')}", "words=3"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Cannot write the output: No space left on device."
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_saves_a_training_run(text_folder, tmp_path):
+    options = small(text_folder, "trainer.max_epochs=100000", "hydra.run.dir=run")
+    command = [sys.executable, ROOT / "scripts" / "train.py", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    wait_for(process, "validation after")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 129
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

@@ -1,5 +1,6 @@
 """A checkpoint from which a run that was killed, or has ended, goes on as if nothing had happened."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -21,14 +22,12 @@ from lm.module import TrainingModule
 from lm.randomness import random_state, set_random_state
 from lm.resume import KEY
 
-TERMINATED = 128 + signal.SIGTERM  # what a shell, and a scheduler, takes for an end by SIGTERM
-
 
 class ResumePoint(OnSignal):
     """Writes `path` before a training step: at the start of each epoch, every so often within, and after the last one.
 
-    SIGTERM ends the program with exit code 143, as does SIGUSR1 in a SLURM job, which is then queued again. Whatever
-    else ends training, the last state is saved as it would be before the next step, so that a longer run can take it.
+    SIGTERM ends the program with exit code 143, SIGHUP with 129, and SIGUSR1 in a SLURM job, which is then queued again,
+    with 143. Whatever else ends training, the last state is saved as it would be before the next step, so that a longer run can take it.
 
     Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
     can save in the middle of these, and then does some of them twice, or never.
@@ -61,6 +60,8 @@ class ResumePoint(OnSignal):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals to end: Lightning's ways of ending save nothing, or in the midst of a step."""
         self.signals = (signal.SIGTERM, signal.SIGUSR1) if is_requeued_by_us() else (signal.SIGTERM,)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+            self.signals += (signal.SIGHUP,)
         super().on_train_start(trainer, pl_module)
         self.saved_step = trainer.global_step  # what it starts from is there already
         self.saved_at = time.monotonic()
@@ -154,10 +155,12 @@ class ResumePoint(OnSignal):
     def _end(self, trainer: Trainer) -> None:
         requeued = in_any_process(trainer, signal.SIGUSR1 in self.asked)
         if trainer.is_global_zero:
-            print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+                print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
             if requeued:
                 requeue()
-        sys.exit(TERMINATED)
+        hung_up = in_any_process(trainer, self.asked == {signal.SIGHUP})
+        sys.exit(128 + (signal.SIGHUP if hung_up else signal.SIGTERM))  # what a shell, and a scheduler, takes for it
 
     def _restore(self, trainer: Trainer, module: TrainingModule, stored: dict[str, Any]) -> None:
         """Each process takes its own part, or, where their number has changed, its own columns of all parts."""
