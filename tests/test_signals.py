@@ -144,7 +144,7 @@ def test_a_signal_ends_a_sweep_with_its_table(text_folder, tmp_path, signum, cod
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_an_output_that_takes_no_more_is_one_line(trained, tmp_path):
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         command = [sys.executable, ROOT / "scripts" / "generate.py", f"ckpt={trained('lstm')}", "words=3"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 1

@@ -26,8 +26,9 @@ from lm.resume import KEY
 class ResumePoint(OnSignal):
     """Writes `path` before a training step: at the start of each epoch, every so often within, and after the last one.
 
-    SIGTERM ends the program with exit code 143, SIGHUP with 129, and SIGUSR1 in a SLURM job, which is then queued again,
-    with 143. Whatever else ends training, the last state is saved as it would be before the next step, so that a longer run can take it.
+    SIGTERM ends the program with exit code 143, SIGHUP with 129, and SIGUSR1 in a SLURM job, which is then queued
+    again, with 143. Whatever else ends training, the last state is saved as it would be before the next step, so that a
+    longer run can take it.
 
     Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
     can save in the middle of these, and then does some of them twice, or never.
