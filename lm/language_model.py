@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lm import checkpoint
-from lm.attention import attention_weights
-from lm.beam_search import beam_search
+from lm.checkpoints import checkpoint
+from lm.checkpoints.find import find_checkpoint
+from lm.checkpoints.pretrained import read_folder
 from lm.data.vocabulary import EOS, Vocabulary, words_of_line
 from lm.errors import UserError
-from lm.export.folder import read_folder
-from lm.find_checkpoint import find_checkpoint
-from lm.generation import generate_ids
-from lm.models import TokenModel
-from lm.perplexity import perplexity
-from lm.reader import CHUNK, Reader
-from lm.text import split_lines
-from lm.writing import Writing
+from lm.evaluation.perplexity import perplexity
+from lm.files.text import split_lines
+from lm.generation.beam_search import beam_search
+from lm.generation.config import GenerationConfig
+from lm.generation.incremental import CHUNK, IncrementalDecoder
+from lm.generation.sampler import generate_ids
+from lm.models import CausalLM
+from lm.models.attention_weights import attention_weights
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Score:
 
 
 class LanguageModel:
-    """A TokenModel and its vocabulary.
+    """A CausalLM and its vocabulary.
 
     Args:
         model: the network; it is put into evaluation mode.
@@ -60,7 +60,7 @@ class LanguageModel:
         config: of the run that trained it.
     """
 
-    def __init__(self, model: TokenModel, vocabulary: Vocabulary, config: dict[str, Any] | None = None) -> None:
+    def __init__(self, model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any] | None = None) -> None:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.config = config or {}
@@ -69,7 +69,7 @@ class LanguageModel:
     def load(cls, path: str | Path) -> "LanguageModel":
         """The model of a checkpoint, of a folder that scripts/export.py has written, or of a run, on the CPU.
 
-        `path` is what `ckpt=` may be in the scripts; see `lm.find_checkpoint`.
+        `path` is what `ckpt=` may be in the scripts; see `lm.checkpoints.find`.
 
         Raises:
             UserError: if it is missing, damaged, refused, or not of this project.
@@ -123,12 +123,12 @@ class LanguageModel:
 
         Args:
             prompt: what all samples begin with; its lines end with `<eos>`, as in a corpus.
-            options: see `lm.writing.Writing`.
+            options: see `lm.generation.config.GenerationConfig`.
 
         Raises:
             UserError: if a value is out of range.
         """
-        how = Writing(**options)
+        how = GenerationConfig(**options)
         if how.beams > 1:
             raise UserError(f"beams={how.beams} given, but texts of a beam do not come word by word: use generate.")
         for ids in generate_ids(
@@ -145,7 +145,7 @@ class LanguageModel:
 
     def generate(self, prompt: str = "", **options: Any) -> list[str]:
         """Texts that begin with `prompt`; the options are those of `stream`."""
-        how = Writing(**options)
+        how = GenerationConfig(**options)
         if how.beams > 1:
             return [text for text, _ in self.likeliest_texts(prompt, **options)]
         steps = list(self.stream(prompt, **options))
@@ -157,12 +157,12 @@ class LanguageModel:
 
         Args:
             prompt: what all texts begin with.
-            options: those of `lm.writing.Writing` that do not draw.
+            options: those of `lm.generation.config.GenerationConfig` that do not draw.
 
         Raises:
             UserError: if a value is out of range, or the beam is wider than the vocabulary.
         """
-        how = Writing(**options)
+        how = GenerationConfig(**options)
         if how.beams > len(self.vocabulary):
             raise UserError(f"beams={how.beams} given, but the vocabulary has {len(self.vocabulary)} words: use fewer.")
         found = beam_search(
@@ -184,7 +184,7 @@ class LanguageModel:
     def _read_line(self, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
         """Targets `[T]` and log-probabilities `[T, V]`, some positions at a time, the first in view of `<eos>`."""
         ids = self.vocabulary.encode([EOS, *words]).to(self._device)
-        reader = Reader(self.model, 1)
+        reader = IncrementalDecoder(self.model, 1)
         for inputs, targets in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
             if len(targets):
                 yield targets.cpu(), reader.read(inputs[:, None]).squeeze(1).float().cpu()

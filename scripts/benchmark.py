@@ -1,15 +1,15 @@
 """Measure how much faster this is than a plain PyTorch loop, on this machine."""
 
 if __name__ == "__main__":
-    from lm.signals import handle_signals
+    from lm.config.signals import handle_signals
 
     handle_signals()  # before the imports, which take a second
 
 import hydra
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors
-from lm.command_line import prepare_command_line
+from lm.config.cli import one_line_errors
+from lm.config.command_line import prepare_command_line
 
 
 def benchmark(config: DictConfig) -> list[dict]:
@@ -20,7 +20,7 @@ def benchmark(config: DictConfig) -> list[dict]:
     from lm.benchmark.race import race
     from lm.benchmark.report import chart, machine, rows, table
     from lm.plots import save_figure
-    from lm.results import write_json
+    from lm.training.results import write_json
 
     console = Console()
     found: list[dict] = []

@@ -1,7 +1,7 @@
 """Score a split of text with a trained model, under the protocols and with the aids of the literature."""
 
 if __name__ == "__main__":
-    from lm.signals import handle_signals
+    from lm.config.signals import handle_signals
 
     handle_signals()  # before the imports, which take a second
 
@@ -13,8 +13,8 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors
-from lm.command_line import prepare_command_line
+from lm.config.cli import one_line_errors
+from lm.config.command_line import prepare_command_line
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
@@ -22,19 +22,19 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lightning.fabric.plugins.environments import LightningEnvironment
 
     from lm import LanguageModel
-    from lm.atomic import is_stream
-    from lm.checks import one_of
-    from lm.cli import prepare_process
-    from lm.config import check
+    from lm.checkpoints.find import announced_checkpoint
+    from lm.config.checks import one_of
+    from lm.config.validation import check
     from lm.data.summary import print_summary
-    from lm.evaluation import Evaluator
     from lm.evaluation.data_config import evaluated_data
+    from lm.evaluation.evaluator import Evaluator
+    from lm.evaluation.perplexity import verdict
     from lm.evaluation.report import print_report, summary, write_plots
     from lm.files import beside, check_writable
-    from lm.find_checkpoint import announced_checkpoint
+    from lm.files.atomic import is_stream
     from lm.ops import check_precision
-    from lm.perplexity import verdict
-    from lm.results import print_facts, write_json
+    from lm.training.process import prepare_process
+    from lm.training.results import print_facts, write_json
 
     prepare_process()
     one_of(("valid", "test"), split=config.split)

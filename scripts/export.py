@@ -1,7 +1,7 @@
 """Take a trained model elsewhere: to ONNX, to Hugging Face, or its word vectors to anywhere."""
 
 if __name__ == "__main__":
-    from lm.signals import handle_signals
+    from lm.config.signals import handle_signals
 
     handle_signals()  # before the imports, which take a second
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors
-from lm.command_line import prepare_command_line
+from lm.config.cli import one_line_errors
+from lm.config.command_line import prepare_command_line
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ ENDINGS = {"onnx": ".onnx", "folder": "", "vectors": ".vectors.txt"}
 def export(config: DictConfig) -> Path:
     """Write what `config` asks for and return where it lies."""
     from lm import LanguageModel
-    from lm.checks import one_of
+    from lm.checkpoints.find import announced_checkpoint
+    from lm.config.checks import one_of
     from lm.files import beside, refusals
-    from lm.find_checkpoint import announced_checkpoint
 
     one_of(ENDINGS, format=config.format)
     ckpt = announced_checkpoint(config.ckpt)
@@ -50,7 +50,7 @@ def onnx(model: "LanguageModel", out: Path) -> None:
 
 def folder(model: "LanguageModel", out: Path) -> None:
     """Write weights, config and vocabulary."""
-    from lm.export.folder import export_folder
+    from lm.checkpoints.pretrained import export_folder
 
     export_folder(model.model, model.vocabulary, model.config, out)
 
@@ -59,8 +59,8 @@ def vectors(model: "LanguageModel", out: Path) -> None:
     """Write the embedding's word vectors."""
     import torch
 
+    from lm.data.word_vectors import vectors_text
     from lm.files import write_text
-    from lm.vectors import vectors_text
 
     every_word = torch.arange(len(model.vocabulary))[:, None]
     write_text(vectors_text(model.vocabulary, model.model.embedding(every_word).squeeze(1)), out)

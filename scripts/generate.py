@@ -1,7 +1,7 @@
 """Let a trained model write; needs nothing but its checkpoint."""
 
 if __name__ == "__main__":
-    from lm.signals import handle_signals
+    from lm.config.signals import handle_signals
 
     handle_signals()  # before the imports, which take a second
 
@@ -11,27 +11,33 @@ from itertools import chain, zip_longest
 import hydra
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors, warn_of_unknown_words
-from lm.command_line import prepare_command_line
+from lm.config.cli import one_line_errors, warn_of_unknown_words
+from lm.config.command_line import prepare_command_line
 from lm.errors import UserError
 
-NOT_OF_WRITING = ("ckpt", "prompt", "prompt_file", "detokenize", "out")  # all other keys are options of Writing
+NOT_OF_WRITING = (
+    "ckpt",
+    "prompt",
+    "prompt_file",
+    "detokenize",
+    "out",
+)  # all other keys are options of GenerationConfig
 
 
 def generate(config: DictConfig) -> list[str]:
     """Write the texts that `config` asks for, a single sample word by word, and return them."""
     from lm import LanguageModel
-    from lm.config import check_arguments
-    from lm.detokenize import detokenized
+    from lm.checkpoints.find import announced_checkpoint
+    from lm.config.signals import Interruptible
+    from lm.config.validation import check_arguments
     from lm.files import check_writable, write_text
-    from lm.find_checkpoint import announced_checkpoint
+    from lm.generation.config import GenerationConfig
+    from lm.generation.detokenize import detokenized
     from lm.language_model import as_text, pieces, words_of
-    from lm.signals import Interruptible
-    from lm.writing import Writing
 
     options = {str(key): value for key, value in config.items() if key not in NOT_OF_WRITING}
-    check_arguments(Writing, options)
-    writing = Writing(**options)
+    check_arguments(GenerationConfig, options)
+    writing = GenerationConfig(**options)
     prompt = read_prompt(config)
     if config.out:
         check_writable(config.out)

@@ -1,7 +1,7 @@
 """Write a short page, with a figure, on why a language model computes log_softmax and never log(softmax)."""
 
 if __name__ == "__main__":
-    from lm.signals import handle_signals
+    from lm.config.signals import handle_signals
 
     handle_signals()  # before the imports, which take a second
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors
-from lm.command_line import prepare_command_line
+from lm.config.cli import one_line_errors
+from lm.config.command_line import prepare_command_line
 
 
 def log_softmax(config: DictConfig) -> Path:

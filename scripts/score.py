@@ -1,7 +1,7 @@
 """Show how likely a trained model finds a text, word by word."""
 
 if __name__ == "__main__":
-    from lm.signals import handle_signals
+    from lm.config.signals import handle_signals
 
     handle_signals()  # before the imports, which take a second
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TextIO
 import hydra
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors, warn_of_unknown_words
-from lm.command_line import prepare_command_line
+from lm.config.cli import one_line_errors, warn_of_unknown_words
+from lm.config.command_line import prepare_command_line
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from 
 def score(config: DictConfig) -> list["Score"]:
     """Score the text that `config` names line by line, print and draw what it asks for, and return the scores."""
     from lm import LanguageModel
-    from lm.checks import at_least, one_of
-    from lm.config import check_arguments
+    from lm.checkpoints.find import announced_checkpoint
+    from lm.config.checks import at_least, one_of
+    from lm.config.signals import Interruptible
+    from lm.config.validation import check_arguments
     from lm.files import check_writable
-    from lm.find_checkpoint import announced_checkpoint
     from lm.plots import check_format, save_figure
-    from lm.signals import Interruptible
 
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
     at_least(0, top=config.top)
@@ -68,7 +68,7 @@ def score(config: DictConfig) -> list["Score"]:
 def lines_of(config: DictConfig) -> Iterator[str]:
     """Yield the lines of `text`, `file` or the standard input that have any words, as they come."""
     from lm.files import read_text
-    from lm.text import checked, split_lines
+    from lm.files.text import checked, split_lines
 
     if config.text is not None:
         lines: Iterable[str] = split_lines(str(config.text))
@@ -101,7 +101,7 @@ def print_table(scored: "Score") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from lm.data.vocabulary import visible
+    from lm.files.text import visible
 
     words = list(map(visible, scored.words))
     width = max(map(len, words), default=0)
@@ -127,7 +127,7 @@ def print_json(scored: "Score") -> None:
 def print_total(scores: Sequence["Score"], file: TextIO) -> None:
     """Print the sum over all lines, and whether it says anything."""
     from lm.data import EOS
-    from lm.perplexity import perplexity
+    from lm.evaluation.perplexity import perplexity
 
     total = sum(scored.log_prob for scored in scores)
     words = [pair for scored in scores for pair in zip(scored.words, scored.known, strict=True)]

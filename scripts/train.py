@@ -1,7 +1,7 @@
 """Train a language model, test its best checkpoint, and print what came of it."""
 
 if __name__ == "__main__":
-    from lm.signals import handle_signals
+    from lm.config.signals import handle_signals
 
     handle_signals()  # before the imports, which take a second
 
@@ -13,24 +13,24 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors
-from lm.command_line import prepare_command_line
+from lm.config.cli import one_line_errors
+from lm.config.command_line import prepare_command_line
 
 if TYPE_CHECKING:
     from lm.data import Vocabulary
-    from lm.models import TokenModel
+    from lm.models import CausalLM
 
 
 def train(config: DictConfig) -> dict[str, float]:
     """Run the whole job that `config` describes, in a folder that no other run uses, and return its metrics."""
     # torch and Lightning take seconds to import; `--help` and `--cfg job` do without them
-    from lm.cli import prepare_process
-    from lm.config import check
-    from lm.resume import continue_run
-    from lm.run_folder import locked
+    from lm.training.checks import check_training_config
+    from lm.training.process import prepare_process
+    from lm.training.resume.choose import continue_run
+    from lm.training.run_folder import locked
 
     prepare_process()
-    check(config)
+    check_training_config(config)
     resumed = continue_run(config)
     with locked(config.run_dir):
         return fit_and_test(config, resumed)
@@ -40,11 +40,12 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the metrics."""
     import lightning
 
-    from lm import config as configs
+    from lm.config import validation as configs
     from lm.data.summary import print_summary
-    from lm.launch import cluster
-    from lm.module import TrainingModule
-    from lm.results import (
+    from lm.training.checks import check_windows
+    from lm.training.distributed import cluster
+    from lm.training.module import LitLanguageModel
+    from lm.training.results import (
         best_checkpoint,
         log_config,
         log_hyperparameters,
@@ -53,17 +54,16 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
         validation_metrics,
         write_json,
     )
-    from lm.resumable import one_line_if_not_restored
-    from lm.resume import check_same_text
-    from lm.sweep import METRICS_FILE
-    from lm.training_checks import check_windows
-    from lm.whole_checkpoints import WholeOrNothing
+    from lm.training.resume.checkpoint_io import AtomicCheckpointIO
+    from lm.training.resume.choose import check_same_text
+    from lm.training.resume.validation import one_line_if_not_restored
+    from lm.training.sweep import METRICS_FILE
 
     lightning.seed_everything(config.seed, verbose=False)
     callbacks = list(instantiate(config.callbacks).values())
     loggers = list(instantiate(config.logger).values())
     keeps_checkpoints = "checkpoint" in config.callbacks
-    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [WholeOrNothing(), *cluster()]}
+    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}
     trainer = instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
 
     data = instantiate(config.data)
@@ -77,7 +77,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
         begin_with_vectors(model, vocabulary)
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    module = TrainingModule(model, vocabulary, plain_config, optimizer, scheduler)
+    module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler)
 
     log_config(trainer, plain_config)
     with one_line_if_not_restored(trainer, resumed):
@@ -96,12 +96,12 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     return metrics
 
 
-def begin_with_vectors(model: "TokenModel", vocabulary: "Vocabulary") -> None:
+def begin_with_vectors(model: "CausalLM", vocabulary: "Vocabulary") -> None:
     """Load the word vectors that the model is to begin with, where it names any, and say how many words have one."""
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+    from lm.data.word_vectors import load_vectors
     from lm.models import TokenEmbedding
-    from lm.vectors import load_vectors
 
     embedding = model.embedding
     if isinstance(embedding, TokenEmbedding) and embedding.pretrained:

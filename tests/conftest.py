@@ -15,9 +15,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from lm.cli import one_line_errors
+from lm.config.cli import one_line_errors
 from lm.data import EOS, UNK, Vocabulary
-from lm.models import RecurrentCore, SoftmaxHead, TokenEmbedding, TokenModel, TransformerCore
+from lm.models import CausalLM, RecurrentCore, SoftmaxHead, TokenEmbedding, TransformerCore
 
 V = 30
 HAS_SWEEP = find_spec("optuna") is not None and find_spec("hydra_plugins") is not None
@@ -43,10 +43,10 @@ def make_core(name: str, hidden_size: int = 12, dropout: float = 0.0, context: i
     return partial(TransformerCore, **sizes, dropout=dropout, context=context, **TRANSFORMERS[name])
 
 
-def make_model(name: str, embedding_size: int = 12, tie_weights: bool = False, **core: object) -> TokenModel:
+def make_model(name: str, embedding_size: int = 12, tie_weights: bool = False, **core: object) -> CausalLM:
     torch.manual_seed(0)
     embedding = partial(TokenEmbedding, embedding_size=embedding_size)
-    return TokenModel(V, embedding, make_core(name, **core), partial(SoftmaxHead, tie_weights=tie_weights)).eval()
+    return CausalLM(V, embedding, make_core(name, **core), partial(SoftmaxHead, tie_weights=tie_weights)).eval()
 
 
 @pytest.fixture(params=CORES)
@@ -92,7 +92,7 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
     raise AssertionError(f"ended without printing {text!r}")
 
 
-PICTURES = ("log_prob_picture", "text_picture", "dashboard")
+PICTURES = ("log_prob_heat_map", "surprisal_text", "tensorboard_layout")
 
 
 def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, pictures: bool = False) -> DictConfig:

@@ -9,11 +9,11 @@ from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
 from lm.benchmark.contender import Contender
-from lm.cli import prepare_process
 from lm.data.corpus import load_corpus
 from lm.data.sources import Splits
-from lm.generation import generate_ids
-from lm.module import TrainingModule
+from lm.generation.sampler import generate_ids
+from lm.training.module import LitLanguageModel
+from lm.training.process import prepare_process
 
 
 class Paced(Callback):
@@ -54,7 +54,7 @@ class Training(Contender):
         vocabulary = self.data.corpus.vocabulary
         model = instantiate(config["model"], vocabulary_size=len(vocabulary))
         parts = instantiate(config["optimizer"]), instantiate(config["scheduler"])
-        self.module = TrainingModule(model, vocabulary, {}, *parts)
+        self.module = LitLanguageModel(model, vocabulary, {}, *parts)
 
     def run(self) -> None:
         """Train, a window whenever asked."""
@@ -72,7 +72,7 @@ class Evaluation(Contender):
         self.trainer = instantiate(config["trainer"], **options, enable_progress_bar=False)
         self.data = instantiate(config["data"])
         vocabulary = self.data.corpus.vocabulary
-        self.module = TrainingModule(instantiate(config["model"], vocabulary_size=len(vocabulary)), vocabulary, {})
+        self.module = LitLanguageModel(instantiate(config["model"], vocabulary_size=len(vocabulary)), vocabulary, {})
 
     def run(self) -> None:
         """Validate again and again, a window whenever asked."""

@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lm.benchmark.race import Side
-from lm.checks import at_least, one_of
-from lm.config import check_arguments
+from lm.config.checks import at_least, one_of
+from lm.config.validation import check_arguments
 
 WORKS = ("train", "evaluate", "generate", "streams", "read")
 YARDSTICKS_TEXT = {"min_count": 1, "max_size": None, "bptt_jitter": False, "trim_evaluation": False}

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from lm.benchmark.contender import Contender, peak_bytes
-from lm.cli import users_mistake
+from lm.config.cli import users_mistake
 from lm.errors import UserError
 
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 from lm.data.corpus import Corpus, load_corpus
 from lm.data.sources import Splits
 from lm.data.vocabulary import EOS, UNK, Vocabulary
-from lm.data.windows import IGNORED, Window, Windows
+from lm.data.windows import IGNORE_INDEX, Window, Windows
 
 if TYPE_CHECKING:
     from lm.data.datamodule import TextDataModule
 
 __all__ = [
     "EOS",
-    "IGNORED",
+    "IGNORE_INDEX",
     "UNK",
     "Corpus",
     "Splits",

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm.atomic import atomic_write
 from lm.data.sources import Splits, digest
 from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word, words_of_line
 from lm.errors import UserError
 from lm.files import refusals, warn
-from lm.text import open_text
+from lm.files.atomic import atomic_write
+from lm.files.text import open_text
 
 FORMAT = 4  # of the cache; raise it when encoding changes
 
@@ -77,12 +77,12 @@ def encode(splits: Splits, min_count: int, max_size: int | None, vocabulary: Voc
     if vocabulary is None:
         vocabulary, train = _encode_training_split(splits.train, min_count, max_size)
     else:
-        train = number_words(splits.train, vocabulary.number)
-    valid, test = (number_words(file, vocabulary.number) for file in (splits.valid, splits.test))
+        train = encode_file(splits.train, vocabulary.number)
+    valid, test = (encode_file(file, vocabulary.number) for file in (splits.valid, splits.test))
     return Corpus(vocabulary, *map(torch.from_numpy, (train, valid, test)))
 
 
-def number_words(file: Path, number: Callable[[str], int]) -> np.ndarray:
+def encode_file(file: Path, number: Callable[[str], int]) -> np.ndarray:
     """The numbers `[N]` (int32) of all words of a text file, with that of `<eos>` after every line that lacks it.
 
     Raises:
@@ -115,7 +115,7 @@ def _encode_training_split(file: Path, min_count: int, max_size: int | None) -> 
     """One pass over the text numbers words as they first appear; the ranks by frequency replace those after."""
     first_seen: defaultdict[str, int] = defaultdict()
     first_seen.default_factory = first_seen.__len__
-    ids = number_words(file, first_seen.__getitem__)
+    ids = encode_file(file, first_seen.__getitem__)
     counts = dict(zip(first_seen, np.bincount(ids).tolist(), strict=True))
     vocabulary = Vocabulary(choose_words(counts, min_count, max_size))
     rank = np.fromiter(map(vocabulary.number, first_seen), np.int32)

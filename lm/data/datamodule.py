@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning import LightningDataModule
 from torch import Tensor
 
-from lm.checks import at_least
+from lm.config.checks import at_least
 from lm.data.corpus import Corpus, load_corpus
 from lm.data.sources import Splits, digest, has_checksums
 from lm.data.vocabulary import Vocabulary

@@ -10,9 +10,9 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from lm.atomic import atomic_write
 from lm.data.sources import Splits
 from lm.files import refusals
+from lm.files.atomic import atomic_write
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

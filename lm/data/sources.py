@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pooch
 import requests
 
-from lm.atomic import replace, sync, temporary
 from lm.errors import UserError
 from lm.files import system_reason
+from lm.files.atomic import replace, sync, temporary
 
 FILE_NAMES = ("{split}.txt", "wiki.{split}.tokens", "ptb.{split}.txt")
 

@@ -1,27 +1,19 @@
 """Words and their numbers."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from lm.files.text import CONTROL_CHARACTER
+
 UNK = "<unk>"  # stands for every word that the vocabulary lacks
 EOS = "<eos>"  # ends every line
-
-# Unicode's category Cc, what changes the direction of text (a terminal that shows them may be made to lie), and
-# halves of surrogate pairs, which no text has
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def is_word(text: str) -> bool:
     """Whether a vocabulary may hold it: not empty, without white space and control characters."""
     return text.split() == [text] and not CONTROL_CHARACTER.search(text)
-
-
-def visible(word: str) -> str:
-    """The word with its control characters written out, which a terminal would obey."""
-    return CONTROL_CHARACTER.sub(lambda found: ascii(found[0])[1:-1], word)
 
 
 def words_of_line(line: str, eos: bool = True) -> list[str]:

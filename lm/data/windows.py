@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lm.errors import UserError
-from lm.ops import IGNORED
+from lm.ops import IGNORE_INDEX
 
 
 class Window(NamedTuple):
@@ -46,13 +46,13 @@ def evaluation_columns(stream: Tensor, batch_size: int, eos_id: int) -> Window:
     """Cut a stream `[N]` into `batch_size` columns, or N if these are fewer, in which each word is a target once.
 
     The first word's context is `<eos>`, that of a later column's first word is the word before it.
-    The last column is padded with targets IGNORED.
+    The last column is padded with targets IGNORE_INDEX.
     """
     batch_size = min(batch_size, max(1, len(stream)))  # more would hold nothing but padding
     rows = -(-len(stream) // batch_size)
     padding = rows * batch_size - len(stream)
     inputs = torch.cat([stream.new_tensor([eos_id]), stream[:-1], stream.new_full((padding,), eos_id)])
-    targets = torch.cat([stream, stream.new_full((padding,), IGNORED)])
+    targets = torch.cat([stream, stream.new_full((padding,), IGNORE_INDEX)])
     return Window(inputs.view(batch_size, rows).t(), targets.view(batch_size, rows).t())
 
 

@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from lm.config.overrides import CONF
+from lm.config.plain_data import shown
 from lm.errors import UserError
-from lm.overrides import CONF
-from lm.plain import shown
 
 SIZES = {"batch_size": 1_000_000, "bptt": 1_000_000}  # of the training windows that dynamic evaluation looks at
 

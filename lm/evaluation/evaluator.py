@@ -14,10 +14,10 @@ from rich.progress import track
 from torch import Tensor
 
 from lm.data import TextDataModule
-from lm.evaluation.dynamic import DynamicEvaluation, root_mean_squares
-from lm.evaluation.evaluation import PLAIN, Evaluation
-from lm.evaluation.measurement import Measurement, Variant, measure
-from lm.models import TokenModel
+from lm.evaluation.config import PLAIN, Evaluation
+from lm.evaluation.dynamic_evaluation import DynamicEvaluation, root_mean_squares
+from lm.evaluation.scoring import Mixture, TokenScores, measure
+from lm.models import CausalLM
 
 T = TypeVar("T")
 
@@ -34,9 +34,9 @@ class Result:
     """
 
     name: str
-    variant: Variant
+    variant: Mixture
     rule: DynamicEvaluation | None
-    measurement: Measurement
+    measurement: TokenScores
 
     @cached_property
     def nats(self) -> Tensor:
@@ -76,7 +76,7 @@ class Evaluator:
         stopped: whether Ctrl-C has cut it short.
     """
 
-    def __init__(self, evaluation: Evaluation, model: TokenModel, data: TextDataModule, fabric: Fabric) -> None:
+    def __init__(self, evaluation: Evaluation, model: CausalLM, data: TextDataModule, fabric: Fabric) -> None:
         self.evaluation = evaluation
         self.layout = evaluation.layout.fitted(model.core)
         self.model = model
@@ -105,15 +105,15 @@ class Evaluator:
         except KeyboardInterrupt:
             self.stopped = True
 
-    def _chosen(self, rules: Sequence[DynamicEvaluation | None]) -> tuple[DynamicEvaluation | None, dict[str, Variant]]:
+    def _chosen(self, rules: Sequence[DynamicEvaluation | None]) -> tuple[DynamicEvaluation | None, dict[str, Mixture]]:
         """The rule, and for each combination the variant, that do best on the validation text, or that were given."""
         kinds = self.evaluation.variants()
         if not self.evaluation.tune:
             return rules[0], {name: variants[0] for name, variants in kinds.items()}
         rule = rules[0]
         if len(rules) > 1:
-            plain = [Variant()]
-            tried = [Result("dynamic", Variant(), rule, self._try(plain, rule)) for rule in rules]
+            plain = [Mixture()]
+            tried = [Result("dynamic", Mixture(), rule, self._try(plain, rule)) for rule in rules]
             rule = self._best(tried).rule
         measurement = self._try([variant for variants in kinds.values() for variant in variants], rule)
         chosen = {}
@@ -127,7 +127,7 @@ class Evaluator:
         self.tried += [{"name": result.name, **result.values, "loss": result.loss} for result in results]
         return min(results, key=lambda result: result.loss)
 
-    def _try(self, variants: Iterable[Variant], rule: DynamicEvaluation | None) -> Measurement:
+    def _try(self, variants: Iterable[Mixture], rule: DynamicEvaluation | None) -> TokenScores:
         """Measure the beginning of the validation text."""
         stream = self.data.corpus.valid[: self.evaluation.tune_tokens]
         at = f" lr={rule.lr:g} decay={rule.decay:g}" if rule else ""
@@ -137,8 +137,8 @@ class Evaluator:
         return measurement
 
     def _measure(
-        self, stream: Tensor, variants: Iterable[Variant], rule: DynamicEvaluation | None, description: str
-    ) -> Measurement:
+        self, stream: Tensor, variants: Iterable[Mixture], rule: DynamicEvaluation | None, description: str
+    ) -> TokenScores:
         """Read a text once, for all variants."""
         windows = self.layout.windows(self.layout.lay_out(stream, self.data.corpus.vocabulary.eos_id))
         temperatures = sorted({variant.temperature for variant in variants})

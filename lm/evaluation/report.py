@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lm.evaluation.evaluator import Result
-from lm.perplexity import perplexity
+from lm.evaluation.perplexity import perplexity
 
 RANKS = (1, 11, 101, 1_001, 10_001)  # where a band of words begins; the most frequent word is the first
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # words before a word in its window

@@ -10,13 +10,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from lm.checkpoint import WEIGHTS
+from lm.checkpoints.checkpoint import WEIGHTS
+from lm.checkpoints.pretrained import MODEL_TYPE
+from lm.checkpoints.stored_model import check_weights, stored_model
+from lm.config.plain_data import shown
 from lm.errors import UserError
-from lm.export.folder import MODEL_TYPE
-from lm.models import TokenModel
-from lm.models.stored import check_weights, stored_model
-from lm.plain import shown
-from lm.reader import Reader
+from lm.generation.incremental import IncrementalDecoder
+from lm.models import CausalLM
 
 # what `generate` calls the state: transformers 5.24 has renamed it
 STATE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -28,13 +28,13 @@ class LMConfig(PretrainedConfig):
     model_type = MODEL_TYPE
 
 
-class ReaderCache(Reader):
+class DecoderCache(IncrementalDecoder):
     """What has been read, in the place of keys and values, within every core's context."""
 
     is_compileable = False
     is_croppable = False
 
-    def __init__(self, model: TokenModel, batch_size: int) -> None:
+    def __init__(self, model: CausalLM, batch_size: int) -> None:
         super().__init__(model, batch_size)
         self.length = 0
 
@@ -53,10 +53,10 @@ class ReaderCache(Reader):
 
 
 class LMForCausalLM(PreTrainedModel, GenerationMixin):
-    """A TokenModel with Hugging Face's signature: batch first, log-probabilities in nats as logits."""
+    """A CausalLM with Hugging Face's signature: batch first, log-probabilities in nats as logits."""
 
     config_class = LMConfig
-    model: TokenModel
+    model: CausalLM
 
     def __init__(self, config: LMConfig) -> None:
         stored = _checked(config)
@@ -81,8 +81,8 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
     def forward(
         self,
         input_ids: Tensor,
-        cache: ReaderCache | None = None,
-        past_key_values: ReaderCache | None = None,
+        cache: DecoderCache | None = None,
+        past_key_values: DecoderCache | None = None,
         labels: Tensor | None = None,
         attention_mask: Tensor | None = None,
         use_cache: bool = True,
@@ -90,7 +90,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Read `[B, T]`: logits `[B, T, V]` are log-probabilities; the loss is the mean of labels 1 … T - 1 in nats.
 
-        In training mode a text is one window, with gradients; else it may be of any length, as for `lm.reader.Reader`.
+        In training mode a text is one window, with gradients; else it may be of any length.
         `cache`, which older releases of transformers call `past_key_values`, is what an earlier call has read.
 
         Raises:
@@ -98,14 +98,14 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
                 than are given and have been read.
         """
         cache = past_key_values if cache is None else cache
-        if cache is not None and not isinstance(cache, ReaderCache):
+        if cache is not None and not isinstance(cache, DecoderCache):
             raise ValueError(f"A state of type {type(cache).__name__} is given, but this model makes its own.")
         if attention_mask is not None:
             _check_mask(attention_mask, input_ids.size(1), 0 if cache is None else cache.length)
         if self.training:
             log_probs, _state = self.model(input_ids.T)
         else:
-            cache = ReaderCache(self.model, len(input_ids)) if cache is None else cache
+            cache = DecoderCache(self.model, len(input_ids)) if cache is None else cache
             log_probs = cache.read(input_ids.T).clone()  # which may leave inference mode
         logits = log_probs.transpose(0, 1)
         loss = None

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from lm.atomic import atomic_write
+from lm.files.atomic import atomic_write
 from lm.language_model import LanguageModel
-from lm.models import State, TokenModel, map_state
+from lm.models import CausalLM, State, map_state
 
 # For each of torch's layers ONNX's operator, and which of torch's gates goes where in its weights
 OPERATORS: dict[type[nn.RNNBase], tuple[str, list[int]]] = {
@@ -62,7 +62,7 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
     return difference
 
 
-def largest_difference(model: TokenModel, path: Path) -> float:
+def largest_difference(model: CausalLM, path: Path) -> float:
     """Between onnxruntime's log-probabilities and torch's, in nats, over texts read in parts."""
     import onnxruntime
 
@@ -85,7 +85,7 @@ def leaves(state: State) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in leaves(part)]
 
 
-def dynamic_dimensions(model: TokenModel, state: State) -> State:
+def dynamic_dimensions(model: CausalLM, state: State) -> State:
     """In the shape of a state that has read something: for each tensor its dimensions that may vary, by name."""
     batch_dim, batch, past = model.core.batch_dim, Dim("batch"), Dim("past")
 
@@ -96,7 +96,7 @@ def dynamic_dimensions(model: TokenModel, state: State) -> State:
     return map_state(named, state, model.core.initial_state(leaves(state)[0].size(batch_dim)))
 
 
-def with_onnx_layers(model: TokenModel) -> TokenModel:
+def with_onnx_layers(model: CausalLM) -> CausalLM:
     """A copy of a model in which ONNX's operators stand for torch's recurrent layers, whose loop cannot be traced."""
     model = copy.deepcopy(model)
     for module in list(model.modules()):

@@ -1,17 +1,18 @@
 """Language models over token numbers: embedding → core → head. Plain modules that know nothing of Lightning."""
 
 from lm.models.adaptive import AdaptiveEmbedding, AdaptiveHead
+from lm.models.causal_lm import CausalLM
 from lm.models.core import Core
 from lm.models.embedding import Embedding, TokenEmbedding
 from lm.models.heads import Head, SoftmaxHead
 from lm.models.recurrent import RecurrentCore
 from lm.models.state import State, map_state
-from lm.models.token_model import TokenModel
 from lm.models.transformer import TransformerCore
 
 __all__ = [
     "AdaptiveEmbedding",
     "AdaptiveHead",
+    "CausalLM",
     "Core",
     "Embedding",
     "Head",
@@ -19,7 +20,6 @@ __all__ = [
     "SoftmaxHead",
     "State",
     "TokenEmbedding",
-    "TokenModel",
     "TransformerCore",
     "map_state",
 ]

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lm.checks import at_least
+from lm.config.checks import at_least
 from lm.errors import UserError
 from lm.models.embedding import Embedding
 from lm.models.heads import Head, log_softmax
-from lm.ops import IGNORED, linear_nll
+from lm.ops import IGNORE_INDEX, linear_cross_entropy
 
 ROWS = 64  # a band's positions are filled up to a multiple: a CPU's library prepares itself for each size anew
 
@@ -108,17 +108,17 @@ class AdaptiveHead(Head):
         entries = flat
         for band, start in enumerate(self.limits[1:-1]):
             entries = entries.where(flat < start, self.limits[1] + band)
-        nll = linear_nll(self.projections[0](features), *self._first(), entries)
+        nll = linear_cross_entropy(self.projections[0](features), *self._first(), entries)
         for band, (start, end) in enumerate(pairwise(self.limits[1:]), start=1):
             # a band without a word here still takes part, with no rows: DDP asks for a gradient of every parameter
             is_last = band == len(self.words) - 1  # which sees numbers beyond the vocabulary, too, and refuses them
             rows = ((flat >= start) & (is_last | (flat < end))).nonzero().squeeze(1)
             rows, ids = (
                 F.pad(rows, (0, -len(rows) % ROWS)),
-                F.pad(flat[rows] - start, (0, -len(rows) % ROWS), value=IGNORED),
+                F.pad(flat[rows] - start, (0, -len(rows) % ROWS), value=IGNORE_INDEX),
             )
             words = self.words[band]
-            within = linear_nll(self.projections[band](features[rows]), words.weight, words.bias, ids)
+            within = linear_cross_entropy(self.projections[band](features[rows]), words.weight, words.bias, ids)
             nll = nll.index_add(0, rows, within)
         return nll.view_as(targets)
 

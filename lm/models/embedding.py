@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from lm.checks import at_least
+from lm.config.checks import at_least
 
 
 class Embedding(Protocol):
@@ -28,7 +28,7 @@ class TokenEmbedding(nn.Embedding):
     Args:
         vocabulary_size: V.
         embedding_size: E.
-        pretrained: a file of word vectors to begin training with; see `lm.vectors.load_vectors`, which reads it.
+        pretrained: a file of word vectors to begin training with; see `lm.data.word_vectors.load_vectors`.
     """
 
     def __init__(self, vocabulary_size: int, embedding_size: int, pretrained: str | None = None) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lm.errors import UserError
 from lm.models.embedding import Embedding
-from lm.ops import linear, linear_nll
+from lm.ops import linear, linear_cross_entropy
 
 
 class Head(nn.Module, ABC):
@@ -22,7 +22,7 @@ class Head(nn.Module, ABC):
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`.
 
-        Zero where the target is `lm.ops.IGNORED`.
+        Zero where the target is `lm.ops.IGNORE_INDEX`.
         """
 
 
@@ -71,7 +71,9 @@ class SoftmaxHead(Head):
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`."""
         features = self.projection(hidden).flatten(0, 1)
-        return linear_nll(features, self.decoder.weight, self.decoder.bias, targets.flatten()).view_as(targets)
+        return linear_cross_entropy(features, self.decoder.weight, self.decoder.bias, targets.flatten()).view_as(
+            targets
+        )
 
 
 def log_softmax(logits: Tensor) -> Tensor:

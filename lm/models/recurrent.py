@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lm.checks import at_least, one_of, probability
+from lm.config.checks import at_least, one_of, probability
 from lm.models.core import Core
 from lm.models.state import State, map_state
 from lm.ops import without_onednn

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lm.checks import at_least, one_of, probability
+from lm.config.checks import at_least, one_of, probability
 from lm.errors import UserError
 from lm.models.core import Core
 from lm.models.state import State

@@ -20,7 +20,7 @@ def attention_maps(weights: Tensor, words: Sequence[str]) -> Figure:
     the weight, so that an even look over many words can be told from none.
 
     Args:
-        weights: of one text, `[layers, heads, T, T]`; see `lm.attention`.
+        weights: of one text, `[layers, heads, T, T]`; see `lm.models.attention_weights`.
         words: the T words that were read.
     """
     layers, heads, steps, _ = weights.shape

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lm.atomic import atomic_write
 from lm.errors import UserError
 from lm.files import refusals
+from lm.files.atomic import atomic_write
 
 FORMATS = ("png", "pdf", "svg")
 

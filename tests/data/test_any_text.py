@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lm.data import EOS, UNK, TextDataModule
 from lm.data.corpus import encode
 from lm.data.sources import folder
-from lm.data.windows import IGNORED, Window, Windows, evaluation_columns, training_columns
+from lm.data.windows import IGNORE_INDEX, Window, Windows, evaluation_columns, training_columns
 from lm.errors import UserError
 
 BIDI = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
@@ -74,7 +74,7 @@ def test_evaluation_windows_score_every_word_once_in_its_order(length, batch_siz
     stream = torch.arange(length)
     windows = list(Windows(evaluation_columns(stream, batch_size, eos_id=0), bptt))
     targets = torch.cat([window.targets for window in windows]).t().flatten()
-    assert targets[targets != IGNORED].tolist() == stream.tolist()
+    assert targets[targets != IGNORE_INDEX].tolist() == stream.tolist()
     assert all(1 <= len(window.inputs) <= bptt for window in windows)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lm.data import IGNORED, TextDataModule
+from lm.data import IGNORE_INDEX, TextDataModule
 from lm.data.sources import folder
 from lm.errors import UserError
 
@@ -41,7 +41,7 @@ def test_validation_and_test_score_every_token(make_data, eval_batch_size):
     data = make_data(eval_batch_size=eval_batch_size)
     for windows, split in ((data.val_dataloader(), data.corpus.valid), (data.test_dataloader(), data.corpus.test)):
         targets = targets_of(windows)
-        scored = targets[targets != IGNORED]
+        scored = targets[targets != IGNORE_INDEX]
         assert torch.equal(scored.sort().values, split.long().sort().values)
 
 

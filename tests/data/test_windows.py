@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lm.data.windows import (
-    IGNORED,
+    IGNORE_INDEX,
     Window,
     Windows,
     evaluation_columns,
@@ -46,7 +46,7 @@ def test_training_columns_are_views_of_the_stream():
 @pytest.mark.parametrize("bptt", [1, 4, 200])
 def test_evaluation_scores_every_token_once_in_view_of_the_word_before_it(length, batch_size, bptt):
     inputs, targets = joined(Windows(evaluation_columns(stream(length), batch_size, EOS_ID), bptt))
-    scored = targets != IGNORED
+    scored = targets != IGNORE_INDEX
     assert sorted(targets[scored].tolist()) == list(range(length))
     context_of = dict(zip(targets[scored].tolist(), inputs[scored].tolist(), strict=True))
     assert context_of == {i: EOS_ID if i == 0 else i - 1 for i in range(length)}

@@ -7,7 +7,12 @@ from lightning import Fabric
 from lm.data import TextDataModule
 from lm.data.sources import folder
 from lm.errors import UserError
-from lm.evaluation import DynamicEvaluation, Evaluation, Evaluator, GradientStatistics, NeuralCache, Variant, evaluator
+from lm.evaluation import evaluator
+from lm.evaluation.config import Evaluation
+from lm.evaluation.dynamic_evaluation import DynamicEvaluation, GradientStatistics
+from lm.evaluation.evaluator import Evaluator
+from lm.evaluation.neural_cache import NeuralCache
+from lm.evaluation.scoring import Mixture
 from tests.conftest import make_model
 
 CACHE = NeuralCache(50, 0.3, 0.1, {"theta": [0.1, 0.5], "share": [0.05, 0.2, 0.4]})
@@ -44,7 +49,7 @@ def test_tuned_values_are_those_with_the_lowest_loss_on_the_validation_text(eval
         [again] = [
             row["loss"]
             for row in tried
-            if Variant(row.get("temperature", 1.0), row.get("theta"), row.get("share", 0.0)) == results[name].variant
+            if Mixture(row.get("temperature", 1.0), row.get("theta"), row.get("share", 0.0)) == results[name].variant
         ]
         assert again == best["loss"]
     assert results["cache"].loss < results["model"].loss

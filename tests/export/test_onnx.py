@@ -13,7 +13,7 @@ import torch
 
 from lm import LanguageModel
 from lm.export.onnx import export_onnx, leaves
-from lm.models import AdaptiveEmbedding, AdaptiveHead, SoftmaxHead, TokenModel
+from lm.models import AdaptiveEmbedding, AdaptiveHead, CausalLM, SoftmaxHead
 from tests.conftest import CORES, V, make_core, make_model
 
 # One of each in the default run; an export takes seconds.
@@ -57,7 +57,7 @@ def test_onnxruntime_agrees_with_torch_in_log_probabilities_and_state(name, voca
 def test_adaptive_and_projected_models_agree_too(name, tie_weights, vocabulary, tmp_path):
     adaptive = partial(AdaptiveEmbedding, embedding_size=8, cutoffs=[5, 12], div_value=2.0)
     head = partial(AdaptiveHead, tie_weights=tie_weights, cutoffs=[5, 12], div_value=2.0)
-    model = TokenModel(V, adaptive, make_core(name), head).eval()
+    model = CausalLM(V, adaptive, make_core(name), head).eval()
     assert_same(model, session(model, vocabulary, tmp_path / "adaptive.onnx"))
     if tie_weights:
         projected = make_model(name, embedding_size=8, tie_weights=True)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lm.errors import UserError
-from lm.models import AdaptiveEmbedding, AdaptiveHead, SoftmaxHead, TokenEmbedding, TokenModel
+from lm.models import AdaptiveEmbedding, AdaptiveHead, CausalLM, SoftmaxHead, TokenEmbedding
 from tests.conftest import V, make_core
 
 BANDS = {"cutoffs": [4, 12], "div_value": 2.0}
@@ -65,7 +65,7 @@ def test_it_is_torchs_own_adaptive_softmax():
 
 @pytest.mark.parametrize("target", [0, 5, 20], ids=["first band", "second band", "third band"])
 def test_every_parameter_gets_a_gradient_whichever_band_the_words_are_in(target):
-    model = TokenModel(
+    model = CausalLM(
         V,
         partial(AdaptiveEmbedding, embedding_size=8, **BANDS),
         make_core("gru"),  # not every CPU has an LSTM in bfloat16

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from lm.models import TokenModel
+from lm.models import CausalLM
 from tests.conftest import RECURRENT, composed
 
 V, SIZE, LAYERS = 1000, 200, 2
@@ -95,7 +95,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 
 
 @pytest.fixture(params=CASES, ids=str)
-def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, TokenModel, dict[str, Tensor]]:
+def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, CausalLM, dict[str, Tensor]]:
     """The example's model, ours as the recipe builds it, and the example's weights under our names."""
     name, tied = request.param
     torch.manual_seed(0)

@@ -1,0 +1,121 @@
+"""A checkpoint stands alone: weights, config and vocabulary, in primitive types."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lm.checkpoints.find import find_checkpoint
+from lm.checkpoints.stored_model import check_weights, stored_model
+from lm.config.plain_data import check_plain, shown
+from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word
+from lm.errors import UserError
+from lm.models import CausalLM
+
+KEY = "lm"  # where our own entry stands among Lightning's
+WEIGHTS = "model."  # what Lightning puts before the names of the model's weights
+
+
+class Checkpoint(NamedTuple):
+    """What is needed to use a trained model: its whole config, words and weights, and the steps it was trained for."""
+
+    config: dict[str, Any]
+    vocabulary: Vocabulary
+    weights: dict[str, Tensor]
+    step: int
+
+
+def entry(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """What we add to Lightning's checkpoint, under KEY."""
+    return {"config": config, "vocabulary": vocabulary.words}
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU without running any code that it may carry.
+
+    Raises:
+        UserError: if the file is missing, damaged, refused, or not a checkpoint of this project.
+    """
+    path = find_checkpoint(path)
+    try:
+        _check_parts(path)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
+    except Exception as error:  # bytes at random fail in many ways
+        raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
+    try:
+        entry = stored[KEY]
+        return checked(stored["state_dict"], entry["config"], entry["vocabulary"], stored["global_step"])
+    except UserError as error:
+        raise UserError(f"The checkpoint {path} is refused: {error}.") from error
+    except Exception as error:  # whatever a stranger may have put there
+        raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
+
+
+def checked(weights: object, config: object, vocabulary: object, step: object = 0) -> Checkpoint:
+    """The parts of a stored model, where they are what they should be.
+
+    Raises:
+        UserError: for the first part that is not.
+    """
+    for name, value in {"state_dict": weights, "config": config}.items():
+        if not isinstance(value, dict):
+            raise UserError(f"its {name} is {shown(value)}, but it must be a mapping")
+    assert isinstance(weights, dict) and isinstance(config, dict)
+    check_plain(config, "its config")
+    for section in ("model", "data"):
+        if type(config.get(section)) is not dict:
+            raise UserError(f"its config.{section} is {shown(config.get(section))}, but it must be a mapping")
+    if type(step) is not int or not 0 <= step < 2**63:
+        raise UserError(f"its global_step is {shown(step)}, but it must be a whole number")
+    check_weights(weights)
+    named = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
+    return Checkpoint(config, checked_vocabulary(vocabulary), named, step)
+
+
+def checked_vocabulary(words: object) -> Vocabulary:
+    """The vocabulary of a stored model.
+
+    Raises:
+        UserError: if it is not a list of different words, `<unk>` and `<eos>` among them.
+    """
+    if type(words) is not list:
+        raise UserError(f"its vocabulary is {shown(words)}, but it must be a list")
+    seen: set[str] = set()
+    for number, word in enumerate(words):
+        if type(word) is not str or not is_word(word):
+            raise UserError(
+                f"word {number} of its vocabulary is {shown(word)}, but it must be a text that is not empty, without "
+                "white space and control characters"
+            )
+        if word in seen:
+            raise UserError(f"word {number} of its vocabulary, {shown(word)}, stands there twice")
+        seen.add(word)
+    if lacking := {UNK, EOS} - seen:
+        raise UserError(f"its vocabulary lacks {lacking.pop()}")
+    return Vocabulary(words)
+
+
+def _check_parts(path: Path) -> None:
+    """Check what torch.load does not: that nothing unpacks to more than the file, and that the checksums are right."""
+    with zipfile.ZipFile(path) as parts:
+        if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+            raise ValueError("its parts are larger than the file")
+        if damaged := parts.testzip():
+            raise ValueError(f"the checksum of {damaged} is wrong")
+
+
+def build_model(checkpoint: Checkpoint) -> CausalLM:
+    """The trained model, in evaluation mode.
+
+    Raises:
+        UserError: if the config names anything but our models, or does not fit the weights.
+    """
+    try:
+        return stored_model(checkpoint.config["model"], len(checkpoint.vocabulary), checkpoint.weights).eval()
+    except UserError as error:
+        raise UserError(f"The checkpoint is refused: {str(error).rstrip('.')}.") from error

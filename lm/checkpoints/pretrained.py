@@ -1,0 +1,94 @@
+"""A model as a folder: model.safetensors, config.json, and tokenizer.json with the vocabulary.
+
+Names and layout are those of Hugging Face, so that `lm.export.huggingface` reads the same folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+
+from lm.checkpoints import checkpoint
+from lm.data.vocabulary import EOS, UNK, Vocabulary
+from lm.errors import UserError
+from lm.files.atomic import atomic_folder
+from lm.models import CausalLM
+
+MODEL_TYPE = "lm"
+
+
+def export_folder(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any], path: Path) -> None:
+    """Write the folder, atomically.
+
+    Args:
+        model: the network.
+        vocabulary: its words.
+        config: of the run that trained it.
+        path: where nothing stands yet.
+
+    Raises:
+        OSError: if something stands there, or it cannot be written.
+    """
+    weights = {checkpoint.WEIGHTS + name: weight.clone() for name, weight in model.state_dict().items()}
+    texts = {
+        "config.json": _config(model, vocabulary, config),
+        "tokenizer.json": _tokenizer(vocabulary),
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"} | SPECIAL,
+    }
+    with atomic_folder(path) as folder:
+        (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
+        for name, content in texts.items():
+            (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def read_folder(path: str | Path) -> checkpoint.Checkpoint:
+    """What `export_folder` has written, on the CPU.
+
+    Raises:
+        UserError: if a file is missing, damaged, or not of this project.
+    """
+    path = Path(path).expanduser()
+    try:
+        config, tokenizer = (json.loads((path / name).read_text("utf-8")) for name in ("config.json", "tokenizer.json"))
+        numbers = tokenizer["model"]["vocab"]
+        if list(numbers.values()) != list(range(len(numbers))):
+            raise UserError("the words of its vocabulary are not numbered from 0 on")
+        return checkpoint.checked(load_file(path / "model.safetensors"), config["run"], list(numbers))
+    except UserError as error:
+        raise UserError(f"The folder {path} is refused: {error}.") from error
+    except Exception as error:  # whatever a stranger may have put there
+        raise UserError(f"The folder {path} is damaged or not one of scripts/export.py: use another one.") from error
+
+
+SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # nothing to pad with: texts must be of one length
+
+
+def _config(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any]) -> dict[str, Any]:
+    """For Hugging Face: what the model is; `run` is our own."""
+    numbers = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
+    facts = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
+    return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **facts, **numbers, "run": config}
+
+
+def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
+    """For Hugging Face's tokenizers: words between white space, `<eos>` before a text and where a line ends."""
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    begin = {"SpecialToken": {"id": EOS, "type_id": 0}}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": vocabulary.index[word], "content": word} | special for word in (EOS, UNK)],
+        "normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": f" {EOS} "},
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [begin, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {EOS: {"id": EOS, "ids": [vocabulary.eos_id], "tokens": [EOS]}},
+        },
+        # a space before each word, also the first: what follows a prompt is decoded alone and put behind it
+        "decoder": {"type": "Replace", "pattern": {"Regex": "^"}, "content": " "},
+        "model": {"type": "WordLevel", "vocab": vocabulary.index, "unk_token": UNK},
+    }

@@ -1,0 +1,112 @@
+"""What the scripts share: a user's mistake ends in one line."""
+
+import contextlib
+import errno
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import lm.config.resolvers  # noqa: F401  (conf/ calls them)
+from lm.config import signals
+from lm.config.launch import in_multirun
+from lm.config.ranges import check_ranges
+from lm.errors import UserError
+from lm.files import write_text
+
+ERROR_FILE = "error.txt"  # what a job of a multirun that failed or was stopped leaves in its folder
+STOPPED = "stopped"  # what it says of a job that was stopped
+
+
+def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Turn what a user can mend into one line on stderr and exit code 1; leave defects their traceback.
+
+    A script that was stopped ends in one line, too, with the exit code of the signal; see `lm.config.signals`.
+    """
+
+    @functools.wraps(main)
+    def wrapper(config: DictConfig) -> Any:
+        try:
+            if HydraConfig.initialized():  # hydra.job.chdir must not change what relative paths mean
+                os.chdir(HydraConfig.get().runtime.cwd)
+            check_ranges(config)
+            result = main(config)
+            sys.stdout.flush()  # a closed pipe is noticed here, not when Python ends
+            if signals.received():
+                raise KeyboardInterrupt
+            return result
+        except BrokenPipeError:  # whoever read our output has ended, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if signals.received():
+                signals.end()
+            sys.exit(1)
+        except BaseException as error:
+            if signals.received() or isinstance(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
+                _leave_in_job(STOPPED)
+                signals.end(error)
+            if not isinstance(error, Exception):
+                raise
+            message = users_mistake(error)
+            if isinstance(error, OSError) and message:  # what is left to print would fail when Python ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if in_multirun():
+                _leave_in_job(message or repr(error))
+            elif message and HydraConfig.initialized():
+                sys.exit(message)
+            if message is None:
+                raise
+            # in a multirun the other jobs go on
+            raise CompactHydraException(message) from None
+
+    return wrapper
+
+
+def _leave_in_job(message: str) -> None:
+    """Tell the sweep's table why this job has no results, or not all."""
+    if in_multirun():
+        with contextlib.suppress(UserError):  # the first error counts, not that it could not be written
+            write_text(message, Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
+
+
+def users_mistake(error: BaseException) -> str | None:
+    """The message for the user if `error` comes from what was asked for; None if it is a defect."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError | OmegaConfBaseException) or _is_misconfiguration(cause):
+            return _one_line(str(cause).split("\n    full_key:")[0])
+        if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
+            around = cause.object[max(cause.start - 80, 0) : cause.end + 80]
+            return f"The name of a file or folder is not UTF-8: rename it. It stands in {around!a}."
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            return f"Cannot write {cause.filename or 'the output'}: {cause.strerror}."
+        cause = cause.__cause__
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError | ValueError):
+        return _one_line(f"{error.__cause__} ({str(error).rpartition('full_key: ')[2]})")
+    return None
+
+
+def _one_line(message: str) -> str:
+    """The message without its line ends; a path in it keeps its blanks."""
+    return re.sub(r"\s*\n\s*", " ", message).strip()
+
+
+def _is_misconfiguration(error: BaseException) -> bool:
+    """Lightning's own word for a user's mistake; by name, so that `--help` need not import Lightning."""
+    return type(error).__name__ == "MisconfigurationException"
+
+
+def warn_of_unknown_words(words: list[str]) -> None:
+    """Say on stderr which words the model will see as `<unk>`."""
+    if words:
+        from lm.files.text import visible
+
+        shown = " ".join(map(visible, dict.fromkeys(words)))
+        print(f"not in the vocabulary, read as <unk>: {shown}", file=sys.stderr)

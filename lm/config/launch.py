@@ -1,0 +1,76 @@
+"""How this process was started: by hand, by torchrun or by SLURM; for the first time or again."""
+
+import os
+from datetime import datetime
+
+from lm.errors import UserError
+
+
+def run_name() -> str:
+    """A name for the run's folder, the same in all its processes and when a launcher starts it again.
+
+    By hand it is the date and time. `torchrun --rdzv-id=NAME` and a step of a SLURM job have names of their own.
+    """
+    if in_slurm_step():
+        return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
+    if (name := os.environ.get("TORCHELASTIC_RUN_ID", "none")) != "none":
+        return f"torchrun_{name}"
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def has_shared_name() -> bool:
+    """Whether torchrun or SLURM names the run's folder, for all processes and restarts."""
+    return in_slurm_step() or os.environ.get("TORCHELASTIC_RUN_ID", "none") != "none"
+
+
+def check_shared_name() -> None:
+    """Check that the processes which torchrun has started agree on the run's folder.
+
+    Raises:
+        UserError: if each would take a folder of its own.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("TORCHELASTIC_RUN_ID") == "none"
+    if several and not any(typed.startswith("hydra.run.dir=") for typed in HydraConfig.get().overrides.hydra):
+        raise UserError(
+            "torchrun has started several processes without a name for their run: give torchrun an --rdzv-id=NAME, "
+            "the same on all nodes, or train.py a hydra.run.dir=DIR."
+        )
+
+
+def started_again() -> bool:
+    """Whether torchrun or SLURM has started this very command before, which ended early."""
+    counts = (os.environ.get(f"{launcher}_RESTART_COUNT", "0") for launcher in ("SLURM", "TORCHELASTIC"))
+    return any(int(count) > 0 for count in counts)
+
+
+def in_slurm_step() -> bool:
+    """Whether srun has started this process, and the other ranks where there are any."""
+    return "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all of its run: the only one, or the one of rank 0 on the first node."""
+    names = ["RANK"] if "RANK" in os.environ else ["LOCAL_RANK", "NODE_RANK"]
+    if in_slurm_step() and "RANK" not in os.environ:
+        names = ["SLURM_PROCID"]
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def in_multirun() -> bool:
+    """Whether this process runs a job of a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def in_submitit_job() -> bool:
+    """Whether submitit has started this process as a job of a multirun."""
+    return "SUBMITIT_EXECUTOR" in os.environ
+
+
+def is_requeued_by_us() -> bool:
+    """Whether SLURM's signal before the time limit is ours to answer; submitit answers it for its own jobs."""
+    return in_slurm_step() and not in_submitit_job()

@@ -1,0 +1,143 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a script with what there is, one line, and the exit code that a shell gives."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
+
+from lm.config.launch import is_first_process
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+SAME_PRESS = 1.0  # seconds in which a second signal is part of the first: `timeout`, for one, sends two
+
+_received: int | None = None
+_interrupted_at = float("-inf")
+_has_said = False
+
+
+def handle_signals() -> None:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, and end in one line where nothing catches it.
+
+    Scripts do this first, so that they can be stopped while they import. Importing this package changes no handlers.
+    """
+    for signum in NAMES:
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(signum, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)  # a second try
+    sys.excepthook = _excepthook
+
+
+class Interruptible:
+    """A block of work that a KeyboardInterrupt ends early, so that its results so far can be printed and written.
+
+    Afterwards `raise_again` ends the script.
+    """
+
+    def __init__(self) -> None:
+        self.is_interrupted = False
+
+    def __enter__(self) -> Self:
+        """Begin the work."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        """End it, by a KeyboardInterrupt as well."""
+        self.is_interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        return self.is_interrupted
+
+    def raise_again(self, message: str) -> None:
+        """Raise the KeyboardInterrupt, if there was one, with a message that says what the results are."""
+        if self.is_interrupted:
+            raise KeyboardInterrupt(message)
+
+
+def quit_now(signum: int) -> NoReturn:
+    """Raise KeyboardInterrupt, and again after a while: the first may leave a lock held that the ending needs."""
+    note(signum)
+    if _handles_signals():
+        signal.setitimer(signal.ITIMER_REAL, 5)
+    raise KeyboardInterrupt
+
+
+def restore() -> None:
+    """Take SIGTERM again from whoever has taken it since `handle_signals`; nothing where that was not called."""
+    if _handles_signals():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def received() -> int | None:
+    """The first signal that asked this script to stop, if any has."""
+    return _received
+
+
+def note(signum: int) -> None:
+    """Remember that a script was asked to stop, where another handler has taken the signal."""
+    global _received
+    if _handles_signals() and signum in NAMES and _received is None:
+        _received = signum
+
+
+def _handles_signals() -> bool:
+    return sys.excepthook is _excepthook
+
+
+def end(error: BaseException | None = None) -> NoReturn:
+    """End the script with exit code 128 + signal and one line on stderr, with the message of a KeyboardInterrupt."""
+    code = 128 + (_received or signal.SIGINT)
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
+        code = error.code  # with a line of its own
+    else:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _say(str(error) if isinstance(error, KeyboardInterrupt) else "")
+    sys.exit(code)
+
+
+def _say(message: str = "") -> None:
+    global _has_said
+    if is_first_process() and not _has_said:
+        name = NAMES[signal.Signals(_received or signal.SIGINT)]
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+            print(f"Stopped by {name}: {message}" if message else f"Stopped by {name}.", file=sys.stderr, flush=True)
+    _has_said = True
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    global _interrupted_at
+    if signum != signal.SIGALRM:
+        note(signum)
+        since, _interrupted_at = time.monotonic() - _interrupted_at, time.monotonic()
+        if since < SAME_PRESS:
+            return
+    if _is_importing(frame):  # which may make another exception of this one, or lose it: try again soon
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    elif _is_in_main(frame):
+        raise KeyboardInterrupt
+    else:  # the interpreter is ending
+        _say()
+        os._exit(128 + (_received or signal.SIGINT))
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    return any(each.f_code.co_filename.startswith("<frozen importlib") for each in _frames(frame))
+
+
+def _is_in_main(frame: FrameType | None) -> bool:
+    return any(
+        each.f_code.co_name == "<module>" and each.f_globals["__name__"] == "__main__" for each in _frames(frame)
+    )
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if _received is not None or issubclass(kind, KeyboardInterrupt):
+        end(error)
+    sys.__excepthook__(kind, error, trace)

@@ -1,0 +1,116 @@
+"""The composed config: checked before any work, and kept with the checkpoint."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from typeguard import TypeCheckError, check_type
+
+from lm.errors import UserError
+
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
+
+
+def check(config: DictConfig) -> None:
+    """Check names and types of all values against the signatures of what they build, and that there are such devices.
+
+    Raises:
+        UserError: for the first value that does not fit.
+    """
+    for path, node in _nodes_with_target(config, ""):
+        check_arguments(get_object(node._target_), node, path)
+    if "fabric" in config:
+        _check_one_device(config.fabric.devices)
+        _check_gpus(config.fabric, "fabric")
+    if "trainer" in config:
+        _check_gpus(config.trainer, "trainer")
+
+
+def snapshot(config: DictConfig) -> dict[str, Any]:
+    """The config in primitive types, all interpolations resolved, with the text's folder as an absolute path."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    plain["data"]["root"] = str(Path(plain["data"]["root"]).expanduser().absolute())
+    return {str(key): value for key, value in plain.items()}
+
+
+def _check_one_device(devices: Any) -> None:
+    if _number(devices) != 1:
+        raise UserError(f"fabric.devices={devices} given, but the text is read in order, by one device: use 1.")
+
+
+def _check_gpus(node: DictConfig, name: str) -> None:
+    """Check for GPUs that Lightning would miss without saying what there is, or what to do."""
+    there = torch.cuda.device_count()
+    if node.accelerator == "gpu" and _number(node.devices) > there:
+        raise UserError(
+            f"{name}.accelerator=gpu with {name}.devices={node.devices} given, but this machine has {there} CUDA GPUs: "
+            f"use fewer devices or {name}.accelerator=cpu."
+        )
+
+
+def _number(devices: Any) -> int:
+    """How many devices are asked for, at least."""
+    if OmegaConf.is_list(devices):
+        return len(devices)
+    return devices if isinstance(devices, int) and devices > 0 else 1
+
+
+def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            yield from _nodes_with_target(node[key], f"{path}.{key!s}".lstrip("."))
+
+
+def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], path: str = "") -> None:
+    """Check the names and types of `values` against the parameters of `function`.
+
+    Raises:
+        UserError: for the first value that does not fit; `path` says where in the config it stands.
+    """
+    signature, hints = _signature(function)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for name in (name for name in values if name not in RESERVED):
+        key = f"{path}.{name}".lstrip(".")
+        if name not in signature.parameters and not takes_any:
+            known = ", ".join(name for name in signature.parameters if name not in ("self", "args", "kwargs"))
+            raise UserError(f"{key} is unknown: {path} takes {known}.")
+        value = values[name]
+        if name in hints and not (isinstance(value, DictConfig) and "_target_" in value):
+            _check_type(key, value, hints[name])
+
+
+def _check_type(key: str, value: Any, hint: Any) -> None:
+    value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    alternatives = [value, tuple(value)] if isinstance(value, list) else [value]
+    if not any(_fits(alternative, hint) for alternative in alternatives):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise UserError(f"{key}={value} given, but it must be of type {expected}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(value, bool) and hint is not Any and "bool" not in str(hint):
+        return False  # Python counts True as 1; in a config it is a slip
+    try:
+        check_type(value, hint)
+    except TypeCheckError:
+        return False
+    return True
+
+
+@functools.cache
+def _signature(target: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    """The parameters of what is called, and the types of those that can be told."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # a type that exists only for checkers
+        hints = {}
+    return inspect.signature(target), hints

@@ -1,0 +1,1 @@
+"""Generating text: incremental decoding, logits processors, sampling and beam search."""

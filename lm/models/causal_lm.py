@@ -1,0 +1,48 @@
+"""The one idea: tokens → embedding → core → head → log-probabilities, with a state in and out of the core."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from lm.models.core import Core
+from lm.models.embedding import Embedding
+from lm.models.heads import Head
+from lm.models.state import State
+
+
+class CausalLM(nn.Module):
+    """A language model over token numbers.
+
+    Args:
+        vocabulary_size: V.
+        embedding: makes the embedding, given V.
+        core: makes the core, given the embedding's size.
+        head: makes the head, given the core's output size and the embedding (to tie its weights).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding: Callable[[int], Embedding],
+        core: Callable[[int], Core],
+        head: Callable[[int, Embedding], Head],
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding(vocabulary_size)
+        self.core = core(self.embedding.embedding_dim)
+        self.head = head(self.core.output_size, self.embedding)
+
+    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`, and the next state."""
+        hidden, state = self.read(tokens, state)
+        return self.head.log_prob(hidden), state
+
+    def nll(self, tokens: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The negative log-likelihood in nats of each target: `[T, B]`, `[T, B]` → `[T, B]`, and the next state."""
+        hidden, state = self.read(tokens, state)
+        return self.head.nll(hidden, targets), state
+
+    def read(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """What the core makes of tokens, before the head: `[T, B]` → `[T, B, H]`, and the next state."""
+        state = self.core.initial_state(tokens.size(1)) if state is None else state
+        return self.core(self.embedding(tokens), state)

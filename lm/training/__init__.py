@@ -1,0 +1,1 @@
+"""Training: the LightningModule, its metrics and schedules, several processes, and what a run leaves."""

@@ -1,0 +1,56 @@
+"""When the processes of a run lose one of their number, the others say which."""
+
+import os
+import re
+import socket
+from typing import NamedTuple
+
+import psutil
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from lm.errors import UserError
+from lm.training.distributed import is_lost_connection
+
+NOT_RUNNING = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_STOPPED)
+
+
+class Rank(NamedTuple):
+    """One of the processes that train together."""
+
+    rank: int
+    host: str
+    pid: int
+
+    def is_surely_alive(self) -> bool:
+        """Whether it can be seen to run, which only those on this host can."""
+        try:
+            return self.host == socket.gethostname() and psutil.Process(self.pid).status() not in NOT_RUNNING
+        except psutil.NoSuchProcess:
+            return False
+
+
+class LostRank(Callback):
+    """Turns the error of a lost connection into one that names the lost process."""
+
+    def __init__(self) -> None:
+        self.others: list[Rank] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask the others who they are while all are there."""
+        if trainer.world_size > 1:
+            everyone = [Rank(-1, "", -1)] * trainer.world_size
+            own = Rank(trainer.global_rank, socket.gethostname(), os.getpid())
+            torch.distributed.all_gather_object(everyone, own)
+            self.others = [companion for companion in everyone if companion != own]
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Name what was lost, as the cause of the error."""
+        if self.others and is_lost_connection(exception):
+            lost = [companion for companion in self.others if not companion.is_surely_alive()] or self.others
+            names = " or ".join(f"process {rank} (pid {pid} on {host})" for rank, host, pid in lost)
+            reason = re.sub(r"^\[.*?\] |\. .*", "", str(exception), flags=re.DOTALL)  # without gloo's source and advice
+            exception.__cause__ = UserError(
+                f"Process {trainer.global_rank} of {trainer.world_size} has lost {names} ({reason}): "
+                "see why it ended, then go on with ckpt=last."
+            )

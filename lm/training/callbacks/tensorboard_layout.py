@@ -1,0 +1,52 @@
+"""What TensorBoard shows beside single curves: the curves that belong together, and the word embeddings."""
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lm.config.checks import at_least
+from lm.training.callbacks.fail_safe import FailSafe
+from lm.training.callbacks.validation_samples import tensorboard
+from lm.training.module import LitLanguageModel
+
+CHARTS = {
+    "learning": {
+        "perplexity": ["Multiline", ["train/ppl", "val/ppl"]],
+        "loss (nats)": ["Multiline", ["train/loss", "val/loss"]],
+        "learning rate": ["Multiline", ["train/lr"]],
+        "gradient norm": ["Multiline", ["train/grad_norm"]],
+    },
+    "speed": {
+        "tokens per second": ["Multiline", ["speed/tokens_per_second"]],
+        "milliseconds per batch": ["Multiline", ["speed/ms_per_batch"]],
+    },
+}
+
+
+class TensorBoardLayout(FailSafe):
+    """Groups the curves in the tab "custom scalars", and puts word embeddings into the projector.
+
+    Args:
+        words: embeddings to show, those of the most frequent words, as they are at the end of training.
+    """
+
+    def __init__(self, words: int) -> None:
+        at_least(1, words=words)
+        self.words = words
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Group the curves."""
+        if logger := tensorboard(trainer):
+            logger.experiment.add_custom_scalars(CHARTS)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the embeddings, with no more decimals than one sees."""
+        if logger := tensorboard(trainer):
+            assert isinstance(pl_module, LitLanguageModel)
+            words = pl_module.vocabulary.words[: self.words]
+            with torch.inference_mode():
+                vectors = pl_module.model.embedding(torch.arange(len(words), device=pl_module.device)[:, None])
+            rounded = vectors.squeeze(1).cpu().double().round(decimals=4)  # fp32 would be written with 17 digits
+            logger.experiment.add_embedding(rounded, words, tag="words", global_step=trainer.global_step)

@@ -1,0 +1,33 @@
+"""Loss and perplexity of a whole text, right to the last token."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lm.ops import IGNORE_INDEX
+
+
+class TextLoss(Metric):
+    """Mean loss in nats, its exponential the perplexity, and the number of tokens behind them.
+
+    Nats and tokens are summed over windows and processes and divided once, so that every token weighs the same.
+    """
+
+    full_state_update = False
+    nats: Tensor
+    tokens: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("nats", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, nll: Tensor, targets: Tensor) -> None:
+        """Add the losses `[T, B]` of targets `[T, B]`; those of IGNORE_INDEX targets must be zero."""
+        self.nats += nll.sum(dtype=torch.float64)
+        self.tokens += (targets != IGNORE_INDEX).sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        """The loss in nats per token, the perplexity and the token count."""
+        loss = self.nats / self.tokens
+        return {"loss": loss, "ppl": loss.exp(), "tokens": self.tokens}

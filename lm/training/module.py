@@ -1,0 +1,252 @@
+"""The LightningModule: the training step, what is logged, and the optimizer; nothing of the architecture."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lm.checkpoints import checkpoint
+from lm.data.vocabulary import Vocabulary
+from lm.data.windows import Window, Windows
+from lm.errors import UserError
+from lm.models import CausalLM, State
+from lm.training.accumulation import AccumulatedWindows
+from lm.training.end_of_training import is_epoch_done, stop_after_this_step, validate_last_weights
+from lm.training.metrics import TextLoss
+
+
+class LitLanguageModel(LightningModule):
+    """Trains and evaluates a CausalLM on windows whose state flows from one to the next.
+
+    Args:
+        model: what to train.
+        vocabulary: its words, for the checkpoint.
+        config: of the whole run, in primitive types, for the checkpoint.
+        optimizer: makes the optimizer, given the parameters; None for evaluation only.
+        scheduler: makes an lr_scheduler_config, given the optimizer and `total_steps`; see `lm.training.schedules`.
+    """
+
+    def __init__(
+        self,
+        model: CausalLM,
+        vocabulary: Vocabulary,
+        config: dict[str, Any],
+        optimizer: Callable[[Iterator[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[..., LRSchedulerConfigType] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.vocabulary = vocabulary
+        self.config = config
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.train_loss = TextLoss()
+        self.eval_loss = TextLoss()
+        # Validation runs in the middle of an epoch and under inference mode, whose tensors may not enter autograd:
+        # the two never share a state.
+        self.train_state: State | None = None
+        self.eval_state: State | None = None
+        self.accumulated = AccumulatedWindows()
+        self.clock = Clock()
+        self.is_logging_step = False
+        self.validated_step: int | None = None  # the step after which the last validation took place
+
+    def on_fit_start(self) -> None:
+        """Let each process draw a dropout of its own."""
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def on_train_start(self) -> None:
+        """Begin to count time: `on_train_epoch_start` does not run where a run goes on in mid-epoch."""
+        self.accumulated.reset()
+        self.clock.restart()
+
+    def on_train_epoch_start(self) -> None:
+        """The columns begin anew."""
+        self.train_state = None
+        self.train_loss.reset()
+        self.clock.restart()
+
+    def training_step(self, window: Window, batch_idx: int) -> Tensor:
+        """The mean loss in nats of a window's targets."""
+        nll, state = self.model.nll(window.inputs, window.targets, self.train_state)
+        self.train_state = self.model.core.carry(state)
+        self.train_loss.update(nll.detach(), window.targets)
+        self.clock.count(window.targets.numel() * self.trainer.world_size)
+        self.is_logging_step = self._ends_an_interval(batch_idx)
+        if self.is_logging_step:
+            self._log_interval()
+        loss = nll.mean()
+        self._stop_if_not_finite(loss)
+        return loss * self.accumulated.weight(window)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Average the accumulated gradient over its tokens, log its norm before it is clipped, adapt the step size."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        scale = self.accumulated.scale(self.trainer.accumulate_grad_batches)
+        if scale != 1:
+            torch._foreach_mul_(gradients, scale)
+        if self.is_logging_step:
+            self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
+        windows = self.trainer.train_dataloader
+        if isinstance(windows, Windows) and windows.jitter:
+            # as in AWD-LSTM, so that a token of a short window does not move the weights further than one of a long one
+            for group in optimizer.param_groups:
+                group["lr"] *= self.accumulated.mean_length / windows.bptt
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step; afterwards the learning rate is what the schedule has set."""
+        rates = [group["lr"] for group in optimizer.param_groups]
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        finally:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            self.accumulated.reset()
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip; Lightning would refuse a fused optimizer under autocast, though only fp16's scaler minds one."""
+        plugin = self.trainer.precision_plugin
+        if gradient_clip_val and getattr(plugin, "scaler", None) is None:
+            clip = plugin.clip_grad_by_value if gradient_clip_algorithm == "value" else plugin.clip_grad_by_norm
+            clip(optimizer, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Act on a callback's wish to stop."""
+        stop_after_this_step(self.trainer)
+
+    def on_train_epoch_end(self) -> None:
+        """Validate the last weights where training ends within an epoch: EarlyStopping looks at them next."""
+        if not is_epoch_done(self.trainer):
+            self._validate_last_weights()
+
+    def on_train_end(self) -> None:
+        """Validate the last weights where training ends with an epoch."""
+        self._validate_last_weights()
+
+    def on_validation_epoch_start(self) -> None:
+        """The columns begin anew."""
+        self.eval_state = None
+        self.eval_loss.reset()
+
+    def validation_step(self, window: Window, batch_idx: int) -> None:
+        """Count a window's loss."""
+        nll, state = self.model.nll(window.inputs, window.targets, self.eval_state)
+        self.eval_state = self.model.core.carry(state)
+        self.eval_loss.update(nll, window.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and perplexity of the whole split."""
+        self._log_split("val")
+        if not self.trainer.sanity_checking:
+            self.validated_step = self.global_step
+
+    def on_validation_end(self) -> None:
+        """Begin a new interval: the callbacks have drawn and saved, and may wish to stop."""
+        self.clock.restart()
+        stop_after_this_step(self.trainer)
+
+    def on_test_epoch_start(self) -> None:
+        """As for validation."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, window: Window, batch_idx: int) -> None:
+        """As for validation."""
+        self.validation_step(window, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the loss and perplexity of the whole split."""
+        self._log_split("test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimizer and its schedule over the steps of this run."""
+        assert self.make_optimizer is not None and self.make_scheduler is not None, "built for evaluation only"
+        optimizer = self.make_optimizer(self.parameters())
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UserError("trainer.max_epochs=-1 given without an end: set trainer.max_epochs or trainer.max_steps.")
+        scheduler = self.make_scheduler(optimizer, total_steps=int(steps))
+        if "monitor" in scheduler:  # between validations there is nothing new to look at
+            scheduler["frequency"] = self.trainer.check_val_every_n_epoch or 1
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_save_checkpoint(self, stored: dict[str, Any]) -> None:
+        """Add what makes the checkpoint stand alone."""
+        stored[checkpoint.KEY] = checkpoint.entry(self.config, self.vocabulary)
+
+    def _validate_last_weights(self) -> None:
+        if self.validated_step != self.global_step:
+            validate_last_weights(self.trainer)
+
+    def _stop_if_not_finite(self, loss: Tensor) -> None:
+        """StoppingCriterion before the optimizer sees a loss that would ruin the weights."""
+        if not loss.isfinite():
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, Optimizer)
+            raise UserError(
+                f"The loss is {loss.item()} at step {self.global_step + 1} with a learning rate of "
+                f"{optimizer.param_groups[0]['lr']:g}: lower optimizer.lr or trainer.gradient_clip_val. "
+                "The last good checkpoint, where there is one, is kept."
+            )
+
+    def _ends_an_interval(self, batch_idx: int) -> bool:
+        """Whether this is the last window of an optimizer step that Lightning logs."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
+        batches = batch_idx + 1
+        steps_now = batches % self.trainer.accumulate_grad_batches == 0 or batches == self.trainer.num_training_batches
+        return bool(every) and steps_now and (self.trainer.global_step + 1) % every == 0
+
+    def _log_interval(self) -> None:
+        """Log what happened since the last time; the learning rate is the one of the step under way."""
+        result = self.train_loss.compute()
+        seconds, batches, tokens = self.clock.read()
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, Optimizer)
+        self.log_dict({"train/loss": result["loss"], "train/ppl": result["ppl"]}, prog_bar=True)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+        self.log("speed/tokens_per_second", tokens / seconds, prog_bar=True)
+        self.log("speed/ms_per_batch", 1000 * seconds / batches)
+        self.train_loss.reset()
+        self.clock.restart()
+
+    def _log_split(self, split: str) -> None:
+        result = self.eval_loss.compute()
+        values = {f"{split}/{name}": value.to(torch.float32) for name, value in result.items()}
+        self.log_dict(values, prog_bar=False)
+
+
+class Clock:
+    """Seconds, batches and tokens since it was last restarted."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new interval."""
+        self.start = time.perf_counter()
+        self.batches = self.tokens = 0
+
+    def count(self, tokens: int) -> None:
+        """Count a batch."""
+        self.batches += 1
+        self.tokens += tokens
+
+    def read(self) -> tuple[float, int, int]:
+        """Seconds, batches and tokens of this interval."""
+        return time.perf_counter() - self.start, self.batches, self.tokens

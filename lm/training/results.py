@@ -1,0 +1,107 @@
+"""What a run leaves for people and for programs: a table on the terminal, a JSON file."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from lm.evaluation.perplexity import verdict
+from lm.files import json_text, write_text
+from lm.training.callbacks.validation_samples import tensorboard
+
+COMPARED = ("model", "optimizer", "scheduler", "data", "seed", "trainer")
+NAMES = {"val": "validation", "test": "test"}
+
+
+def best_checkpoint(trainer: Trainer) -> str | None:
+    """The path of the best checkpoint, or None where none was kept."""
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    return path if path and Path(path).is_file() else None
+
+
+def validation_metrics(trainer: Trainer) -> dict[str, float]:
+    """The validation results of the best checkpoint and its step; those of the last weights where none was kept."""
+    if best_checkpoint(trainer) and (metrics := getattr(trainer.checkpoint_callback, "best_metrics", None)):
+        return dict(metrics)
+    last = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    return last | {"val/step": getattr(trainer.lightning_module, "validated_step", 0)} if last else {}
+
+
+def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataModule) -> dict[str, float]:
+    """The test results of the best checkpoint and its step; those of the last weights where none was kept."""
+    checkpoint = best_checkpoint(trainer)
+    step = trainer.global_step
+    if checkpoint:
+        step = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+    metrics: dict[str, float] = {}
+    for tested in trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False):
+        metrics |= tested
+    return metrics | {"test/step": step} if metrics else {}
+
+
+def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
+    """Put the config into TensorBoard as text."""
+    if trainer.is_global_zero and (logger := tensorboard(trainer)):
+        logger.log_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+
+
+def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Put the run into TensorBoard's table of hyper-parameters with what it reached."""
+    perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
+    if logger := tensorboard(trainer):
+        logger.log_hyperparams(hyperparameters(config), perplexities)
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What one compares runs by: the numbers and the names of what was built, by their paths in the config."""
+    chosen = {}
+    for path, value in _leaves({group: config[group] for group in COMPARED}):
+        key, _, name = path.rpartition("/")
+        if name == "_target_":
+            chosen[key] = value.rpartition(".")[2]
+        elif not name.startswith("_") and value is not None and "source" not in path:
+            chosen[path] = value
+    return chosen
+
+
+def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}/")
+        else:
+            yield f"{path}{key}", value
+
+
+def print_results(metrics: Mapping[str, float], vocabulary_size: int, **facts: object) -> None:
+    """Print a row for each split that was scored, and what else there is to say below it."""
+    bad: dict[str, str] = {}
+    table = Table("split", "step", "loss (nats)", "perplexity", "tokens scored")
+    for split, name in NAMES.items():
+        if f"{split}/loss" in metrics:
+            loss, ppl = metrics[f"{split}/loss"], metrics[f"{split}/ppl"]
+            step, tokens = (f"{int(metrics[f'{split}/{count}']):,}" for count in ("step", "tokens"))
+            bad |= {name: said} if (said := verdict(loss, vocabulary_size)) else {}
+            table.add_row(name, step, f"{loss:.4f}", f"{ppl:,.2f}", tokens)
+    Console().print(table)
+    print_facts(**bad, **facts)
+
+
+def print_facts(**facts: object) -> None:
+    """Print a line for each fact; a path must stay in one piece to be copied."""
+    console = Console()
+    for fact, value in facts.items():
+        console.print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def write_json(values: Mapping[str, object], path: str | Path) -> None:
+    """Write values as JSON, whole or not at all.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    write_text(json_text(values, indent=2) + "\n", path)

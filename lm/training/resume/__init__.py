@@ -1,0 +1,6 @@
+"""Resuming a run exactly where it stopped, whatever stopped it."""
+
+from lm.training.resume.graceful_stop import GracefulStop
+from lm.training.resume.resumable_checkpoint import ResumableCheckpoint
+
+__all__ = ["GracefulStop", "ResumableCheckpoint"]

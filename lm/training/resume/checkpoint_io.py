@@ -1,0 +1,29 @@
+"""How Lightning writes a checkpoint: atomically."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from lm.errors import UserError
+from lm.files import system_reason
+from lm.files.atomic import atomic_write
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints so that a kill or a full disk in between leaves the old one as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write atomically.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        try:
+            with atomic_write(Path(path)) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            if reason := system_reason(error):
+                raise UserError(f"Cannot write {path}: {reason}. An earlier checkpoint of that name stays.") from error
+            raise

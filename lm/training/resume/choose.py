@@ -1,0 +1,145 @@
+"""Resuming a run: which checkpoint, and whether its config and its text are those of this run."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig
+
+from lm.checkpoints import checkpoint
+from lm.checkpoints.find import find_checkpoint
+from lm.config.launch import started_again
+from lm.config.plain_data import cut
+from lm.config.validation import snapshot
+from lm.data import Corpus
+from lm.errors import UserError
+from lm.training.resume.validation import check_resumable
+
+SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must keep; the trainer may change
+# where the text comes from may change, too: `check_same_text` compares the text itself
+FREE = ("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained")
+KEY = "resume"  # where the entry of `lm.training.callbacks.ResumableCheckpoint` stands in a checkpoint
+
+
+def continue_run(config: DictConfig) -> Path | None:
+    """The checkpoint to resume from, or None for a new run; points `config` at the folder of the run that it is in.
+
+    A command that SLURM or torchrun starts again resumes its own run. A checkpoint that lies in no run's folder, such
+    as a copy of one, is where a run in a folder of its own begins.
+
+    Raises:
+        UserError: if there is none, it is of another config, or a run would overwrite another one.
+    """
+    own = Path(config.run_dir, "checkpoints", "last.ckpt").absolute()
+    if config.ckpt == "last":
+        path, stored = _newest(config)
+    elif started_again() and own.exists():
+        path, stored = own, checkpoint.load(own)
+    elif config.ckpt is not None:
+        if config.ckpt == "best":
+            raise UserError("ckpt=best given, but a run goes on from its last.ckpt: give ckpt=last, or its folder.")
+        path = find_checkpoint(config.ckpt, "last.ckpt", Path(config.run_dir).parent).absolute()
+        stored = checkpoint.load(path)
+    else:
+        path, stored = None, None
+    if path is not None and path.parent.name == "checkpoints":
+        config.run_dir = str(path.parent.parent)
+    elif not started_again() and any(own.parent.glob("*.ckpt")):
+        raise UserError(
+            f"{config.run_dir} holds checkpoints of another run: go on with it by {quote(f'ckpt={own}')}, "
+            "or choose another hydra.run.dir."
+        )
+    if path is None or stored is None:
+        return None
+    if difference := _difference(stored, snapshot(config)):
+        raise UserError(
+            f"The run of ckpt={path} had another {difference}: go on with the same one, "
+            f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
+        )
+    if 0 <= config.trainer.max_steps < stored.step:
+        raise UserError(
+            f"trainer.max_steps={config.trainer.max_steps} given, but the run of ckpt={path} has done {stored.step} "
+            "steps already: give more, or leave it out."
+        )
+    # TensorBoard hides what came after the checkpoint; the CSV begins another file
+    tensorboard: dict[str, Any] = {"purge_step": stored.step}
+    csv: dict[str, Any] = {"version": f"csv_{stored.step}"}
+    for logger, changes in {"tensorboard": tensorboard, "csv": csv}.items():
+        if logger in config.logger:
+            config.logger[logger] = {**config.logger[logger], **changes}
+    return path
+
+
+def check_same_text(path: Path, corpus: Corpus) -> None:
+    """Compare the text that a run was trained on with `corpus`; a changed test text is only warned of.
+
+    Raises:
+        UserError: if it was trained on other words or another training or validation text, or is not resumable.
+    """
+    stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    if KEY not in stored:
+        raise UserError("This checkpoint holds a model, but no point to go on from: use last.ckpt of its run.")
+    check_resumable(stored, path)
+    then, now = stored[KEY]["text"], corpus.checksums()
+    changed = [part for part in now if then[part] != now[part]]
+    if changed == ["test"]:
+        message = f"The test text is not the one that the run of ckpt={path} began with: do not compare its results."
+        rank_zero_only(print)(message, file=sys.stderr, flush=True)
+    elif changed:
+        what = f"another {'training' if 'train' in changed else 'validation'} text"
+        if "vocabulary" in changed:
+            what = _changed_words(stored[checkpoint.KEY]["vocabulary"], corpus.vocabulary.words)
+        raise UserError(
+            f"The run of ckpt={path} was trained on another text ({what}): give data.root the folder of its own text, "
+            "or begin a new run without ckpt."
+        )
+
+
+def _changed_words(old: list[str], new: list[str]) -> str:
+    if set(old) == set(new):
+        return f"the same {len(new):,} words, but in another order of frequency"
+    added, lost = len({*new} - {*old}), len({*old} - {*new})
+    return f"a vocabulary of {len(old):,} words, now {len(new):,}: {added:,} are new and {lost:,} are gone"
+
+
+def _newest(config: DictConfig) -> tuple[Path, checkpoint.Checkpoint]:
+    """The newest run of this config; says which newer ones are damaged, and how the newest one differs."""
+    runs = Path(config.run_dir).absolute().parent
+    plain = snapshot(config)
+    skipped = ""
+    for path in sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            stored = checkpoint.load(path)
+        except UserError as error:
+            rank_zero_only(print)(f"Skipped for ckpt=last: {error}", file=sys.stderr, flush=True)
+            skipped = skipped or f" (the newest, {path}, cannot be read)"
+            continue
+        difference = _difference(stored, plain)
+        if difference is None:
+            if skipped:
+                rank_zero_only(print)(f"Resuming {path}{skipped}.", file=sys.stderr, flush=True)
+            return path, stored
+        skipped = skipped or f" (the newest, {path}, had another {difference})"
+    raise UserError(
+        f"ckpt=last given, but no run in {runs} has this config and a last.ckpt{skipped}: begin one without ckpt."
+    )
+
+
+def _difference(stored: checkpoint.Checkpoint, config: Mapping[str, Any]) -> str | None:
+    """The first key that a run must keep and that differs, with both values."""
+    old, new = ({name: part.get(name) for name in SAME} for part in (stored.config, config))
+    return next(_differences(old, new), None)
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if path in FREE:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    elif old != new:
+        yield f"{cut(path)} ({cut(str(old))}, now {cut(str(new))})"

@@ -1,0 +1,83 @@
+"""What ckpt= may be, in every script."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lm import LanguageModel
+from lm.checkpoints.find import announced_checkpoint, find_checkpoint
+from lm.errors import UserError
+from scripts.export import export
+from tests.conftest import ADAM, composed, tiny_config
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Two runs; the second one is the newest and has no best.ckpt."""
+    monkeypatch.chdir(tmp_path)
+    for time, path in enumerate(("1/checkpoints/best.ckpt", "1/checkpoints/last.ckpt", "2/checkpoints/last.ckpt"), 1):
+        file = Path("runs/train", path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, (time, time))
+    return Path("runs/train")
+
+
+def test_a_file_a_run_folder_and_words_for_the_newest_run_are_found(runs):
+    best = runs / "1/checkpoints/best.ckpt"
+    for given in (best, runs / "1", f"{runs}/1/", runs / "1/checkpoints", "best"):
+        assert find_checkpoint(given) == best
+    assert find_checkpoint("last") == runs / "2/checkpoints/last.ckpt"
+    assert find_checkpoint(runs / "1", "last.ckpt") == runs / "1/checkpoints/last.ckpt"
+
+
+def test_an_exported_folder_stands_for_itself(tmp_path):
+    (tmp_path / "config.json").touch()
+    assert find_checkpoint(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("runs/train/2", r"no checkpoints/best\.ckpt in this folder: .*there is runs/train/2/checkpoints/last\.ckpt"),
+        ("runs/train", r"there is runs/train/2/checkpoints/last\.ckpt, runs/train/1/checkpoints/last\.ckpt"),
+        ("nowhere", r"No checkpoint at ckpt=nowhere: .*there is runs/train/1/checkpoints/best\.ckpt"),
+    ],
+)
+def test_what_is_missing_is_answered_by_what_there_is(runs, given, message):
+    with pytest.raises(UserError, match=message):
+        find_checkpoint(given)
+
+
+def test_without_a_run_there_is_no_newest_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in ("last", "best"):
+        with pytest.raises(UserError, match=f"ckpt={given} given, but no run in runs/train has a {given}.ckpt"):
+            find_checkpoint(given)
+
+
+def test_the_file_that_was_taken_is_named(runs, capsys):
+    announced_checkpoint("last")
+    assert capsys.readouterr().err == "ckpt=last is runs/train/2/checkpoints/last.ckpt\n"
+    announced_checkpoint("runs/train/1/checkpoints/best.ckpt")
+    assert not capsys.readouterr().err
+
+
+def test_a_run_folder_loads_and_its_results_lie_beside_its_checkpoint(trained):
+    folder = trained("lstm").parents[1]
+    assert LanguageModel.load(folder).vocabulary.words
+    written = export(composed("export", f"ckpt={folder}", "format=vectors"))
+    assert written == folder / "checkpoints" / "best.vectors.txt"
+    written.unlink()
+
+
+def test_training_goes_on_from_a_run_folder_but_not_from_best(trained, text_folder, tmp_path):
+    from lm.training.resume.choose import continue_run
+
+    folder = trained("lstm").parents[1]
+    options = ("model=lstm", *ADAM)
+    found = continue_run(tiny_config(text_folder, tmp_path / "new", *options, f"ckpt={folder}"))
+    assert found == folder / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match="give ckpt=last"):
+        continue_run(tiny_config(text_folder, tmp_path / "new", *options, "ckpt=best"))

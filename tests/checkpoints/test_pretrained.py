@@ -1,0 +1,196 @@
+"""The exported folder: our own model again, and a Hugging Face model that says the same."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, pipeline
+
+from lm import LanguageModel
+from lm.checkpoints.pretrained import export_folder
+from lm.data import EOS
+from lm.errors import UserError
+from lm.export.huggingface import STATE  # which registers the model
+from lm.language_model import words_of
+from tests.conftest import V, composed, make_core, make_model
+
+
+@pytest.fixture(params=["lstm", "transformer"])
+def folder(request, trained, tmp_path):
+    from scripts.export import export
+
+    return export(composed("export", f"ckpt={trained(request.param)}", "format=folder", f"out={tmp_path}/model"))
+
+
+@pytest.fixture
+def checkpoint(request, folder, trained):
+    return LanguageModel.load(trained(request.node.callspec.params["folder"]))
+
+
+def test_the_folder_loads_as_the_model_that_it_was(folder, checkpoint):
+    loaded = LanguageModel.load(folder)
+    assert loaded.vocabulary.words == checkpoint.vocabulary.words
+    assert loaded.config == checkpoint.config
+    assert loaded.log_prob("w1 w2 zebra") == checkpoint.log_prob("w1 w2 zebra")
+
+
+def test_hugging_face_gives_the_same_numbers_log_probabilities_and_loss(folder, checkpoint):
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    text = "w1 w2 zebra\nw3 w4"
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    ours = checkpoint.vocabulary.encode([EOS, "w1", "w2", "zebra", EOS, "w3", "w4"])
+    assert torch.equal(ids[0], ours)
+    log_probs, _ = checkpoint.model(ours[:, None])
+    output = theirs(input_ids=ids, labels=ids)
+    torch.testing.assert_close(output.logits[0], log_probs[:, 0])
+    nll, _ = checkpoint.model.nll(ours[:-1, None], ours[1:, None])
+    torch.testing.assert_close(output.loss, nll.mean())
+
+
+def test_hugging_faces_generate_takes_our_likeliest_words_with_and_without_its_state(folder, checkpoint):
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(["w1 w2", "w5 w6"], return_tensors="pt")
+    options = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}
+    options |= {"output_scores": True, "return_dict_in_generate": True}
+    fast, slow = (theirs.generate(**inputs, **options, use_cache=use_cache) for use_cache in (True, False))
+    assert torch.equal(fast.sequences, slow.sequences)
+    torch.testing.assert_close(torch.stack(fast.scores), torch.stack(slow.scores), rtol=1e-4, atol=1e-5)
+    for prompt, row in zip(("w1 w2", "w5 w6"), fast.sequences[:, 3:], strict=True):
+        [ours] = checkpoint.generate(prompt, words=20, top_k=1)
+        assert tokenizer.decode(row).split() == words_of(ours)[2:]
+
+
+def test_hugging_faces_scores_and_beams_are_ours(folder, checkpoint):
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer("w1 w2", return_tensors="pt")
+    output = theirs.generate(
+        **inputs, max_new_tokens=5, do_sample=False, output_scores=True, return_dict_in_generate=True, eos_token_id=-1
+    )
+    log_probs, _ = checkpoint.model(output.sequences.T)
+    torch.testing.assert_close(torch.cat(output.scores), log_probs[2:-1, 0], rtol=1e-4, atol=1e-5)
+    beams = theirs.generate(
+        **inputs, max_new_tokens=5, num_beams=4, do_sample=False, length_penalty=0.0, eos_token_id=-1
+    )
+    [(_, best)] = checkpoint.likeliest_texts("w1 w2", words=5, beams=4)
+    log_probs, _ = checkpoint.model(beams[:, :-1].T)
+    found = log_probs[2:, 0].gather(1, beams[0, 3:, None]).sum().item()
+    assert found == pytest.approx(best, abs=1e-4)
+
+
+def test_a_hugging_face_model_can_be_trained_further(folder):
+    theirs = AutoModelForCausalLM.from_pretrained(folder).train()
+    ids = torch.randint(20, (2, 8))
+    theirs(ids, labels=ids).loss.backward()
+    assert all(parameter.grad is not None for parameter in theirs.parameters())
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_state_is_taken_under_either_name_and_missed_where_one_must_be(folder, checkpoint, name):
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    ids = checkpoint.vocabulary.encode([EOS, "w1", "w2", "w3"])[None]
+    mask = torch.ones_like(ids)
+    whole = theirs(ids).logits
+    state = theirs(ids[:, :3], attention_mask=mask[:, :3])[STATE]
+    with pytest.raises(ValueError, match="about 4 words, but 1 are given and 0 have been read"):
+        theirs(ids[:, 3:], attention_mask=mask)
+    torch.testing.assert_close(theirs(ids[:, 3:], attention_mask=mask, **{name: state}).logits, whole[:, 3:])
+    with pytest.raises(ValueError, match="this model makes its own"):
+        theirs(ids, **{name: DynamicCache()})
+    with pytest.raises(TypeError, match="past"):
+        theirs(ids, past=state)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pipeline_separates_the_prompt_and_what_it_writes(folder, checkpoint):
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    write = pipeline("text-generation", model=theirs, tokenizer=tokenizer)
+    [text] = write("w1 w2", max_new_tokens=5, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    [ours] = checkpoint.generate("w1 w2", words=5, top_k=1)
+    assert text["generated_text"].split() == words_of(ours)
+    [text] = write("w1 w2", max_new_tokens=5, do_sample=False, eos_token_id=-1, pad_token_id=0, return_full_text=False)
+    assert text["generated_text"].split() == words_of(ours)[2:]
+
+
+def test_padded_texts_are_refused(folder):
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(ValueError, match="Padded texts are not supported"):
+        theirs(torch.zeros(1, 2, dtype=torch.long), attention_mask=torch.tensor([[0, 1]]))
+
+
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_every_core_comes_back_tied_or_not(core_name, tie_weights, vocabulary, tmp_path):
+    core = make_core(core_name)
+    config = {
+        "_target_": "lm.models.CausalLM",
+        "embedding": {"_target_": "lm.models.TokenEmbedding", "_partial_": True, "embedding_size": 12},
+        "core": {"_target_": f"lm.models.{core.func.__name__}", "_partial_": True, **core.keywords},
+        "head": {"_target_": "lm.models.SoftmaxHead", "_partial_": True, "tie_weights": tie_weights},
+    }
+    model = make_model(core_name, tie_weights=tie_weights)
+    export_folder(model, vocabulary, {"model": config, "data": {}}, tmp_path / "model")
+    loaded = LanguageModel.load(tmp_path / "model").model
+    tokens = torch.randint(V, (5, 2))
+    assert torch.equal(loaded(tokens)[0], model(tokens)[0])
+    assert (loaded.head.decoder.weight is loaded.embedding.weight) == tie_weights
+
+
+def corrupted(folder, file, change):
+    (folder / file).write_bytes(change((folder / file).read_bytes()))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("change", [lambda content: content[: len(content) // 2], lambda content: b""])
+def test_damaged_and_missing_files_are_one_line(folder, file, change):
+    corrupted(folder, file, change)
+    with pytest.raises(UserError, match="is damaged or not one of"):
+        LanguageModel.load(folder)
+    (folder / file).unlink()
+    with pytest.raises(UserError, match="is damaged or not one of"):
+        LanguageModel.load(folder)
+
+
+def test_a_strangers_config_calls_nothing_and_takes_no_memory(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config["run"]["model"]["core"]["_target_"] = "os.system"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"refused: its config would call os\.system"):
+        LanguageModel.load(folder)
+    config["run"]["model"]["core"] = {"_target_": "lm.models.RecurrentCore", "_partial_": True, "cell": "lstm"}
+    config["run"]["model"]["core"] |= {"hidden_size": 10**10, "num_layers": 1, "dropout": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"model\.core\.hidden_size is 10000000000, but it can be at most"):
+        LanguageModel.load(folder)
+
+
+def test_a_folder_that_holds_something_is_left_alone(folder, trained):
+    from scripts.export import export
+
+    with pytest.raises(UserError, match="something stands there"):
+        export(composed("export", f"ckpt={trained('lstm')}", "format=folder", f"out={folder}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attn_implementation": "stranger/kernels"}, "attn_implementation is 'stranger/kernels'"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
+        ({"run": ["model"]}, "no run.model"),
+        ({"vocab_size": "many"}, "vocab_size is 'many'"),
+    ],
+)
+def test_a_strangers_config_lets_transformers_fetch_and_build_nothing(folder, change, message):
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(UserError, match=message):
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+
+
+def test_transformers_reads_no_weights_but_those_that_are_checked(folder):
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged or missing"):
+        AutoModelForCausalLM.from_pretrained(folder)

@@ -1,0 +1,47 @@
+"""Mistakes in one line."""
+
+import os
+
+import pytest
+from hydra.errors import CompactHydraException, InstantiationException
+from omegaconf import DictConfig
+
+from lm.config.cli import one_line_errors
+from lm.errors import UserError
+
+
+def raising(error):
+    @one_line_errors
+    def main(config):
+        raise error
+
+    return main
+
+
+def test_a_users_mistake_becomes_one_line():
+    with pytest.raises(CompactHydraException, match=r"^two words$"):
+        raising(UserError("two\n words"))(DictConfig({}))
+
+
+def test_a_path_in_a_message_keeps_its_blanks():
+    with pytest.raises(CompactHydraException, match=r"^No text in a  b\.$"):
+        raising(UserError("No text in a  b."))(DictConfig({}))
+
+
+def test_a_file_name_that_is_not_utf8_becomes_one_line():
+    with pytest.raises(UnicodeEncodeError) as caught:
+        os.fsdecode(b"/a\xff/b").encode()
+    with pytest.raises(CompactHydraException, match=r"^The name of a file or folder is not UTF-8: .*/a.*/b"):
+        raising(caught.value)(DictConfig({}))
+
+
+def test_a_users_mistake_inside_instantiate_becomes_one_line():
+    wrapped = InstantiationException("Error in call to target ...")
+    wrapped.__cause__ = UserError("num_heads=3")
+    with pytest.raises(CompactHydraException, match=r"^num_heads=3$"):
+        raising(wrapped)(DictConfig({}))
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ValueError, match="ours"):
+        raising(ValueError("ours"))(DictConfig({}))

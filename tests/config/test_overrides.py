@@ -1,0 +1,111 @@
+"""Unknown keys and options on the command line: one line with a suggestion, before Hydra runs."""
+
+import pytest
+
+from lm.config.overrides import check_command_line
+from lm.errors import UserError
+from tests.conftest import needs_sweep
+
+
+def refusal(command: str) -> str:
+    script, *arguments = command.split()
+    with pytest.raises(UserError) as caught:
+        check_command_line(script, arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train +lr=1", "did you mean optimizer.lr?"),
+        ("train lr=1", "did you mean optimizer.lr?"),
+        ("train modle=lstm", "did you mean model?"),
+        ("train model.core.hiden_size=3", "did you mean model.core.hidden_size?"),
+        ("train +model.core.hiden_size=3", "did you mean model.core.hidden_size?"),
+        ("train model.core={hiden_size:3}", "did you mean model.core.hidden_size?"),
+        ("train ++x=1", "x is unknown"),
+        ("train +trainer.foo=1", "trainer.foo is unknown"),
+        ("train +trainer.callbacks=[]", "trainer.callbacks is unknown: did you mean callbacks?"),
+        ("train +foo._target_=lm.training.callbacks.SampleText", "foo._target_ is unknown"),
+        ("train trainer.max_time=1", "did you mean +trainer.max_time=1?"),
+        ("train ~callbacks.smple_text", "did you mean callbacks.sample_text?"),
+        ("train callbacks.sample_text=null", "give ~callbacks.sample_text"),
+        ("train +callbacks.foo=1", "add an entry by +callbacks.foo._target_="),
+        ("train +callbacks.mine._target_=my.Callback", "my.Callback given, but it cannot be imported"),
+        ("train ~seed", "seed cannot be left out"),
+        ("train ~model", "model cannot be left out"),
+        ("train +seed=3", "leave out the +"),
+        ("train hydra.run.dri=x", "did you mean hydra.run.dir?"),
+        ("train hydra.sweeper.max_batch_siz=3", "did you mean hydra.sweeper.max_batch_size?"),
+        ("train --lr 5", "--lr is unknown: give keys as KEY=VALUE"),
+        ("train data=text", "data.root is missing"),
+        ("evaluate", "ckpt is missing"),
+        ("evaluate ckpt=x +tune=true", "did you mean evaluation.tune?"),
+        ("evaluate ckpt=x evaluation.cache.theta=0.3", "add evaluation/cache="),
+        ("evaluate ckpt=x model=lstm", "model is unknown"),
+        ("generate ckpt=x data=text", "data is unknown"),
+        ("score ckpt=x +topp=3", "did you mean top?"),
+        ("export ckpt=x format=onnx otu=y", "did you mean out?"),
+        ("benchmark stps=3", "did you mean steps?"),
+        ("log_softmax outt=x", "did you mean out?"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(command, message):
+    assert message in refusal(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train model=LSTM", "did you mean model=lstm? The options are gru, lstm, rnn_relu, rnn_tanh, transformer."),
+        ("train -m model=lstm,LSTM", "did you mean model=lstm?"),
+        ("train model/head=adaptiv", "did you mean model/head=adaptive? The options are "),
+        ("train model.head=adaptive", "did you mean model/head=adaptive?"),
+        ("train model=embedding/adaptive", "did you mean model/embedding=adaptive?"),
+        ("train +experiment=quikstart", "did you mean experiment=quickstart?"),
+        ("train +experiment=quickstart", "leave out the +"),
+        ("train experiment=pytorch_examples", "pytorch_examples/gru, pytorch_examples/lstm,"),
+        ("train learning_rate=foo", "rnn_relu_sgd, "),
+        pytest.param("train hydra/launcher=jobli", "did you mean hydra/launcher=joblib?", marks=needs_sweep),
+        ("evaluate ckpt=x evaluation.cache=neural", "did you mean evaluation/cache=neural?"),
+        ("evaluate ckpt=x evaluation=Full", "did you mean evaluation=full?"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_options_of_its_group(command, message):
+    assert message in refusal(command)
+
+
+@pytest.mark.parametrize("argument", ["a=b=c", "optimizer.lr=[1", "foo", "model=lstm,gru", "+foo@bar=x"])
+def test_what_hydra_cannot_read_is_one_line(argument):
+    assert argument in refusal(f"train {argument}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train -m model=lstm,gru optimizer.lr=1,5",
+        "train -m model=glob(*) seed=range(3)",
+        pytest.param("train -m hparams_search=optuna optimizer.lr=interval(1,40)", marks=needs_sweep),
+        "train experiment=pytorch_examples/lstm",
+        "train +trainer.max_time=00:01:00 +optimizer.nesterov=true",
+        "train +trainer.profiler._target_=lightning.pytorch.profilers.SimpleProfiler",
+        "train +callbacks.mine={_target_:lm.training.callbacks.SampleText,words:3}",
+        "train +callbacks.mine._target_=lm.training.callbacks.SampleText +callbacks.mine.words=3",
+        "train ~callbacks.sample_text ~trainer.max_epochs hydra.verbose=true +hydra.job.env_set.FOO=1",
+        pytest.param("train hydra/launcher=joblib hydra.launcher.n_jobs=2", marks=needs_sweep),
+        "train --cfg job data=text",
+        "train --help modle=lstm",
+        "evaluate ckpt=x data=text data.root=y evaluation/cache=neural evaluation.cache.theta=0.3",
+        "benchmark only=[lstm] +models.mine={overrides:[],sides:[fast]}",
+    ],
+)
+def test_what_hydra_and_the_targets_take_passes(command):
+    script, *arguments = command.split()
+    check_command_line(script, arguments)
+
+
+@pytest.mark.parametrize("command", ["train -m hparams_search=optuna", "train -m hydra/launcher=submitit_local"])
+def test_a_search_without_its_packages_says_what_to_install(command, monkeypatch):
+    monkeypatch.setattr("lm.config.overrides.find_spec", lambda name: None)
+    assert refusal(command).endswith("needs more packages: pip install -e '.[sweep]'")

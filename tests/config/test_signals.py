@@ -1,0 +1,165 @@
+"""Ctrl-C, SIGTERM and SIGHUP: what there is is written, one line says so, and the exit code is 128 + signal."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from lm import LanguageModel
+from lm.config import signals
+from lm.config.cli import one_line_errors
+from scripts.generate import generate
+from scripts.train import train
+from tests.conftest import ADAM, ROOT, composed, small, tiny_config, wait_for
+
+STOPS = [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "SIGHUP")]
+
+
+@pytest.mark.parametrize("options", [[], ["num_samples=2"], ["detokenize=true"]])
+def test_ctrl_c_in_generate_keeps_the_text_so_far(trained, tmp_path, monkeypatch, capsys, options):
+    stream, steps = LanguageModel.stream, count()
+
+    def interrupted(*args, **kwargs):
+        for words in stream(*args, **kwargs):
+            if next(steps) == 5:
+                raise KeyboardInterrupt
+            yield words
+
+    checkpoint = trained("lstm")
+    capsys.readouterr()
+    config = composed("generate", f"ckpt={checkpoint}", f"out={tmp_path}/text.txt", "seed=3", *options)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="this is the text so far"):
+        patched.setattr(LanguageModel, "stream", interrupted)
+        generate(config)
+    printed = capsys.readouterr().out
+    config.words, config.out = 5, None
+    expected = generate(config)
+    assert (tmp_path / "text.txt").read_text() == "\n\n".join(expected) + "\n"
+    assert printed == capsys.readouterr().out
+
+
+def test_whatever_ends_the_test_the_numbers_of_the_validation_are_written(text_folder, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise SystemExit(1)  # what Lightning makes of KeyboardInterrupt
+
+    monkeypatch.setattr("lm.training.results.test_metrics", interrupted)
+    with pytest.raises(SystemExit):
+        train(tiny_config(text_folder, tmp_path, "trainer.max_epochs=1", *ADAM))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["val/ppl"] > 1
+    assert "test/ppl" not in metrics
+
+
+def test_a_stopped_script_exits_with_the_code_and_line_of_the_signal_whatever_the_signal_became(monkeypatch, capsys):
+    monkeypatch.setattr(signals, "_received", signal.SIGTERM)
+    for error in (KeyboardInterrupt("so far"), SystemExit(1), ImportError("half a module")):
+        monkeypatch.setattr(signals, "_has_said", False)
+
+        @one_line_errors
+        def main(config, error=error):
+            raise error
+
+        with pytest.raises(SystemExit) as stopped:
+            main(composed("log_softmax"))
+        assert stopped.value.code == 143
+        assert capsys.readouterr().err.startswith("Stopped by SIGTERM")
+
+
+def test_importing_the_package_changes_no_handlers():
+    code = (
+        "import signal, sys; numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP; "
+        "before = [*map(signal.getsignal, numbers)]; import lm, lm.config.signals, scripts.generate; "
+        "print(before == [*map(signal.getsignal, numbers)] and sys.excepthook is sys.__excepthook__)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "True\n"
+
+
+# --- real processes
+
+
+def start(script: str, *arguments: object, **options: object) -> subprocess.Popen:
+    command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        **options,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code", "name"), STOPS)
+def test_a_signal_while_a_script_imports_is_one_line(tmp_path, signum, code, name):
+    hook = tmp_path / "sitecustomize.py"  # sends the signal from inside the import of torch
+    hook.write_text(
+        "import os, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, module, *_):\n"
+        "        if module == 'torch.nn': os.kill(os.getpid(), int(os.environ['SIGNAL']))\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "SIGNAL": str(int(signum))}
+    command = [sys.executable, ROOT / "scripts" / "generate.py", "ckpt=nowhere.ckpt"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, f"Stopped by {name}.\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code", "name"), STOPS[:2])
+def test_a_signal_while_generating_leaves_the_text_so_far(trained, tmp_path, signum, code, name):
+    out = tmp_path / "text.txt"
+    with start("generate", f"ckpt={trained('lstm')}", "words=10000000", f"out={out}", cwd=tmp_path) as process:
+        wait_for(process, "w")
+        process.send_signal(signum)
+        rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (code, f"Stopped by {name}: this is the text so far\n")
+    assert out.read_text().endswith(rest[-100:])
+    assert rest.endswith("\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_sweep_with_its_table(text_folder, tmp_path, signum, code):
+    arguments = small(text_folder, "trainer.max_epochs=100000", "model=lstm,gru", "hydra.sweep.dir=sweep")
+    with start("train", "-m", *arguments, cwd=tmp_path) as process:
+        wait_for(process, "validation after")
+        process.send_signal(signum)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert len(errors.splitlines()) == 1
+    assert "Traceback" not in errors
+    [row] = csv.DictReader((tmp_path / "sweep" / "sweep.csv").open())
+    assert row["status"] == "stopped"
+    assert "sweep.csv" in output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_an_output_that_takes_no_more_is_one_line(trained, tmp_path):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, ROOT / "scripts" / "generate.py", f"ckpt={trained('lstm')}", "words=3"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Cannot write the output: No space left on device."
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_saves_a_training_run(text_folder, tmp_path):
+    options = small(text_folder, "trainer.max_epochs=100000", "hydra.run.dir=run")
+    command = [sys.executable, ROOT / "scripts" / "train.py", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    wait_for(process, "validation after")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 129
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

@@ -1,0 +1,230 @@
+"""The composed config: mistakes are found before any text is read, and every file of conf/ composes."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from lm.config import validation as configs
+from lm.config.cli import users_mistake
+from lm.config.overrides import nested_options
+from lm.training.checks import check_training_config
+from lm.training.results import hyperparameters
+from tests.conftest import CONF, needs_sweep
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", ["run_dir=runs/x", *overrides])
+
+
+def options(script):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return [f"{group}={name}" for group, names in nested_options(script).items() for name in names]
+
+
+def marked(option):
+    return pytest.param(option, marks=needs_sweep) if option.startswith("hparams_search") else option
+
+
+@pytest.mark.parametrize("option", map(marked, options("train")))
+def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
+    config = composed(option, *(["data.root=x"] if option == "data=text" else []))
+    if "trainer" in option:
+        config.trainer.accelerator = "cpu"
+    check_training_config(config)
+    for group in ("data", "optimizer", "scheduler", "callbacks", "logger", "trainer"):
+        assert instantiate(config[group])
+
+
+@pytest.mark.parametrize("option", options("evaluate"))
+def test_every_option_of_an_evaluation_composes_and_fits_its_signatures(option):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("evaluate", ["ckpt=x", option, *(["data.root=x"] if option == "data=text" else [])])
+    configs.check(config)
+    assert instantiate(config.evaluation)
+
+
+def test_the_options_checked_are_those_of_nested_groups_too():
+    expected = {"model/head=adaptive", "model/embedding=adaptive", "debug=overfit", "hparams_search=optuna"}
+    assert expected <= {*options("train")}
+    assert {"evaluation=awd_lstm", "evaluation/cache=neural", "evaluation/dynamic=rms"} <= {*options("evaluate")}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.core.dropout=2", "dropout=2 given, but it must be at least 0 and below 1"),
+        ("model.core.cell=elman", "cell=elman given, but it must be one of rnn_tanh"),
+        ("model.core.hidden_size=many", "model.core.hidden_size=many given, but it must be of type int"),
+        ("model.core.num_layers=true", "model.core.num_layers=True given, but it must be of type int"),
+        (
+            "+model.core.hiden_size=3",
+            "model.core.hiden_size is unknown: model.core takes input_size, cell",
+        ),
+        ("data.bptt=abc", "data.bptt=abc given, but it must be of type int"),
+        ("optimizer.lr=fast", "optimizer.lr=fast given, but it must be of type"),
+        ("trainer.max_epochs=many", "trainer.max_epochs=many given"),
+        ("+optimizer.maximize=true", "optimizer.maximize=true given, but the loss is to fall"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("optimizer.lr=true", "optimizer.lr=True given"),
+        ("scheduler.factor=0.5", "factor=0.5 given, but it must be above 1"),
+        ("trainer.precision=7", "trainer.precision=7 given"),
+        ("trainer.precision=16", "set optimizer.fused=false"),
+        ("trainer.precision=16-mixed", "set optimizer.fused=false, or trainer.precision=bf16-mixed"),
+        ("scheduler.factor=x", "scheduler.factor=x given, but it must be of type float"),
+        ("callbacks.sample_text.words=1.5", "callbacks.sample_text.words=1.5 given, but it must be of type int"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_one_line_before_any_work(override, message):
+    with pytest.raises(Exception) as caught:
+        check_training_config(composed(override))
+    shown = users_mistake(caught.value)
+    assert shown is not None
+    assert message in shown
+    assert "\n" not in shown
+
+
+def test_transformer_mistakes_are_found_before_any_work():
+    for override, message in (
+        ("model.core.num_heads=3", "num_heads=3 given, but it must divide hidden_size=200"),
+        ("model.core.norm=both", "norm=both given, but it must be one of post, pre"),
+    ):
+        with pytest.raises(HydraException) as caught:
+            check_training_config(composed("model=transformer", override))
+        assert message in users_mistake(caught.value)
+
+
+def test_tied_weights_that_cannot_match_are_found_before_any_work():
+    with pytest.raises(HydraException) as caught:
+        check_training_config(
+            composed("model.head.tie_weights=true", "model.head.project=false", "model.embedding.embedding_size=100")
+        )
+    assert "tie_weights=true needs hidden_size (200) = embedding_size (100)" in users_mistake(caught.value)
+
+
+@pytest.mark.parametrize("override", ["model.core.hiden_size=3", "modle=lstm", "model=elman", "trainer=tpu"])
+def test_a_mistyped_key_or_option_does_not_compose(override):
+    with pytest.raises(HydraException):
+        composed(override)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("model.core.norm=pre", {"norm": "pre"}),
+        ("model.core.positions=rotary", {"positions": "rotary"}),
+        ("model.core.activation=gelu", {"activation": "gelu"}),
+        ("model.core.activation=swiglu", {"activation": "swiglu"}),
+    ],
+)
+def test_transformer_options_are_one_word(option, value):
+    config = composed("model=transformer", option)
+    check_training_config(config)
+    assert value.items() <= OmegaConf.to_container(config.model.core, resolve=True).items()
+
+
+EXAMPLES = ("rnn_tanh", "rnn_relu", "lstm", "gru", "transformer")
+PINNED_TRAINER = {
+    "max_epochs": 40,
+    "max_steps": -1,
+    "gradient_clip_val": 0.25,
+    "accumulate_grad_batches": 1,
+    "log_every_n_steps": 200,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "limit_train_batches": None,
+}
+
+
+@pytest.mark.parametrize("core", EXAMPLES)
+def test_the_examples_recipes_have_its_defaults(core):
+    config = OmegaConf.to_container(composed(f"experiment=pytorch_examples/{core}"), resolve=True)
+    data, optimizer, model = config["data"], config["optimizer"], config["model"]
+    assert (data["batch_size"], data["eval_batch_size"], data["bptt"], data["bptt_jitter"]) == (20, 10, 35, False)
+    assert (data["min_count"], data["max_size"], config["seed"]) == (1, None, 1111)
+    assert model["embedding"]["embedding_size"] == model["core"]["hidden_size"] == 200
+    assert (model["core"]["num_layers"], model["core"]["dropout"]) == (2, 0.2)
+    assert not model["head"]["tie_weights"]
+    if core == "transformer":
+        assert (model["core"]["num_heads"], model["core"]["feedforward_size"], model["core"]["context"]) == (2, 200, 35)
+    assert optimizer["_target_"] == "torch.optim.SGD"
+    assert (optimizer["momentum"], optimizer["weight_decay"]) == (0, 0)
+    assert optimizer["lr"] == {"rnn_tanh": 1, "rnn_relu": 2, "lstm": 20, "gru": 10, "transformer": 5}[core]
+    assert config["scheduler"] == {
+        "_target_": "lm.training.schedules.divide_on_plateau",
+        "_partial_": True,
+        "factor": 4,
+        "patience": 0,
+    }
+    assert PINNED_TRAINER.items() <= config["trainer"].items()
+
+
+def test_the_examples_recipes_stay_when_the_defaults_change(tmp_path):
+    """Every number, switch and null of the other files is changed, and the words of the Transformer's options."""
+
+    def recipes(conf: Path) -> list[dict]:
+        found = []
+        for core in EXAMPLES:
+            with initialize_config_dir(str(conf), version_base="1.3"):
+                composed = compose("train", [f"experiment=pytorch_examples/{core}", "run_dir=x", "seed=1111"])
+            config = OmegaConf.to_container(composed, resolve=False)
+            pinned = {name: config[name] for name in ("model", "optimizer", "scheduler")}
+            pinned["data"] = {name: config["data"][name] for name in ("min_count", "batch_size", "bptt", "bptt_jitter")}
+            found.append(pinned | {"trainer": {name: config["trainer"][name] for name in PINNED_TRAINER}})
+        return found
+
+    changed = tmp_path / "conf"
+    shutil.copytree(CONF, changed)
+    others = {"sinusoidal": "rotary", "post": "pre", "relu": "gelu", "default": "xavier", "false": "true"}
+    for group in ("data", "model", "optimizer", "scheduler", "learning_rate", "trainer"):
+        for file in (file for file in (changed / group).rglob("*.yaml") if "pytorch_examples" not in file.name):
+            text = re.sub(r"(?m)^( *[a-z]\w*): (-?\d[\d.e-]*|null|true)( |$)", r"\1: 7 ", file.read_text())
+            text = re.sub(rf"(?m)^( *[a-z]\w*): ({'|'.join(others)})( |$)", lambda m: f"{m[1]}: {others[m[2]]} ", text)
+            file.write_text(text)
+    assert recipes(changed) == recipes(CONF)
+
+
+@pytest.mark.parametrize("core", EXAMPLES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_core_has_a_learning_rate_of_its_own_for_each_optimizer(core, optimizer):
+    lr = composed(f"model={core}", f"optimizer={optimizer}").optimizer.lr
+    assert composed(f"experiment=pytorch_examples/{core}", f"optimizer={optimizer}").optimizer.lr == lr
+    assert (CONF / "learning_rate" / f"{core}_{optimizer}.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lr"),
+    [
+        (["model=lstm"], 20.0),
+        (["model=transformer"], 5.0),
+        (["experiment=pytorch_examples/rnn_tanh"], 1.0),
+        (["experiment=pytorch_examples/rnn_relu"], 2.0),
+        (["experiment=pytorch_examples/gru"], 10.0),
+        (["model=transformer", "optimizer=adamw"], 0.001),
+        (["model=transformer", "optimizer.lr=7"], 7),
+    ],
+)
+def test_the_learning_rate_suits_the_model_unless_it_is_given(overrides, lr):
+    assert composed(*overrides).optimizer.lr == lr
+
+
+def test_snapshot_is_plain_resolved_and_knows_where_the_text_is(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    plain = configs.snapshot(composed("data=text", "data.root=here", "model=transformer"))
+    assert Path(plain["data"]["root"]) == tmp_path / "here"
+    assert plain["model"]["core"]["context"] == 35
+    assert "${" not in str(plain)
+
+
+def test_hyperparameters_are_what_one_compares_runs_by():
+    chosen = hyperparameters(configs.snapshot(composed("model=transformer", "data=text", "data.root=x")))
+    assert chosen["model/core"] == "TransformerCore"
+    assert chosen["model/core/hidden_size"] == 200
+    assert (chosen["optimizer"], chosen["optimizer/lr"], chosen["seed"]) == ("SGD", 5.0, 1111)
+    assert not any("callbacks" in path or "_target_" in path for path in chosen)

@@ -1,0 +1,105 @@
+"""Beam search against looking at every text there is."""
+
+import itertools
+
+import pytest
+import torch
+
+from lm.errors import UserError
+from lm.generation.beam_search import beam_search
+from lm.generation.logits_processors import LogitsProcessor, StoppingCriterion
+from tests.conftest import V, make_model
+
+PROMPT = torch.tensor([0, 5])
+
+
+def log_prob(model, text):
+    log_probs, _ = model(torch.cat([PROMPT, text])[:-1, None])
+    return log_probs[len(PROMPT) - 1 :, 0].gather(1, text[:, None]).sum().item()
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_a_beam_of_full_width_finds_the_likeliest_of_all_texts(name):
+    model = make_model(name)
+    torch.nn.init.normal_(model.head.decoder.bias, std=0.5)  # so that texts differ
+    best = beam_search(model, PROMPT, words=3, beams=V * V)
+    texts = torch.tensor(list(itertools.product(range(V), repeat=3)))
+    log_probs, _ = model(torch.cat([PROMPT.expand(len(texts), -1), texts], 1)[:, :-1].T)
+    sums = log_probs[1:].gather(2, texts.T[..., None]).sum((0, 2))
+    values, places = sums.topk(4)
+    assert [each.ids.tolist() for each in best[:4]] == texts[places].tolist()
+    assert [each.log_prob for each in best[:4]] == pytest.approx(values.tolist(), abs=1e-4)
+
+
+def test_each_texts_log_probability_is_that_of_the_chain_rule(core_name):
+    model = make_model(core_name, context=32)
+    found = beam_search(model, PROMPT, words=8, beams=5)
+    assert len(found) == 5
+    assert [each.log_prob for each in found] == sorted((each.log_prob for each in found), reverse=True)
+    for each in found:
+        assert each.log_prob == pytest.approx(log_prob(model, each.ids), abs=1e-4)
+
+
+def test_a_beam_of_one_takes_the_likeliest_word_each_time(core_name):
+    model = make_model(core_name, context=32)
+    [found] = beam_search(model, PROMPT, words=10, beams=1)
+    text = PROMPT
+    for word in found.ids:
+        log_probs, _ = model(text[:, None])
+        assert word == log_probs[-1, 0].argmax()
+        text = torch.cat([text, word[None]])
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0, 2.0])
+def test_texts_that_end_compete_by_their_normalised_log_probability(length_penalty):
+    model = make_model("gru")
+    torch.nn.init.normal_(model.head.decoder.bias)
+    model.head.decoder.bias.data[[3, 4]] += 2
+    ends = torch.tensor([3, 4])
+    found = beam_search(model, PROMPT, 3, V * V * 2, length_penalty, stops=[StoppingCriterion(ends, 1)])
+    every = []
+    for length in (1, 2, 3):
+        for text in itertools.product(range(V), repeat=length):
+            early = set(text[:-1]) & {3, 4}
+            if not early and (text[-1] in (3, 4) or length == 3):
+                every.append(torch.tensor(text))
+    longest = torch.stack([torch.cat([text, torch.zeros(3 - len(text), dtype=torch.long)]) for text in every])
+    log_probs, _ = model(torch.cat([PROMPT.expand(len(every), -1), longest], 1)[:, :-1].T)
+    words = log_probs[1:].gather(2, longest.T[..., None]).squeeze(2)
+    merits = [
+        words[: len(text), i].sum().item() / ((5 + len(text)) / 6) ** length_penalty for i, text in enumerate(every)
+    ]
+    best = max(range(len(every)), key=merits.__getitem__)
+    assert found[0].ids.tolist() == every[best].tolist()
+    got = [each.log_prob / ((5 + len(each.ids)) / 6) ** length_penalty for each in found[:10]]
+    assert got == pytest.approx(sorted(merits, reverse=True)[:10], abs=1e-4)
+
+
+def test_stopping_early_loses_no_better_text():
+    model = make_model("lstm")
+    model.head.decoder.bias.data[3] += 4
+    stops = [StoppingCriterion(torch.tensor([3]), 1)]
+    short, long = (beam_search(model, PROMPT, words, 4, stops=stops) for words in (30, 60))
+    assert [each.ids.tolist() for each in short] == [each.ids.tolist() for each in long]
+
+
+def test_constraints_hold_in_every_text():
+    for each in beam_search(
+        make_model("transformer"), PROMPT, 20, 4, constraints=LogitsProcessor(7, no_repeat_ngram=2)
+    ):
+        text = [*PROMPT.tolist()[1:], *each.ids.tolist()]
+        assert 7 not in text
+        assert len(set(itertools.pairwise(text))) == len(text) - 1
+
+
+@pytest.mark.parametrize("wrong", [{"beams": 0}, {"words": 0}, {"length_penalty": -1.0}])
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(UserError, match="given, but it must be at least"):
+        beam_search(make_model("lstm"), PROMPT, **({"words": 3, "beams": 2} | wrong))
+
+
+def test_a_text_without_a_word_left_is_set_aside_as_it_is():
+    found = beam_search(make_model("lstm"), PROMPT, 2 * V, 3, constraints=LogitsProcessor(no_repeat_ngram=1))
+    assert len(found) == 3
+    for each in found:
+        assert sorted(each.ids.tolist()) == [word for word in range(V) if word != 5]
