@@ -1,15 +1,8 @@
 """Measure how much faster this is than a plain PyTorch loop, on this machine."""
 
-if __name__ == "__main__":
-    from lm.config.signals import handle_signals
-
-    handle_signals()  # before the imports, which take a second
-
-import hydra
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors
-from lm.config.command_line import prepare_command_line
+from lm.config.script import script_main
 
 
 def benchmark(config: DictConfig) -> list[dict]:
@@ -34,13 +27,7 @@ def benchmark(config: DictConfig) -> list[dict]:
     return found
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="benchmark")
-@one_line_errors
-def main(config: DictConfig) -> None:
-    """Run the benchmark."""
-    benchmark(config)
-
+main = script_main("benchmark", benchmark)
 
 if __name__ == "__main__":
-    prepare_command_line()
     main()

@@ -1,24 +1,17 @@
 """Score a split of text with a trained model, under the protocols and with the aids of the literature."""
 
-if __name__ == "__main__":
-    from lm.config.signals import handle_signals
-
-    handle_signals()  # before the imports, which take a second
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors
-from lm.config.command_line import prepare_command_line
+from lm.config.script import script_main
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     """Score the split that `config` names and return a summary for each combination of aids."""
+    from hydra.utils import instantiate
     from lightning.fabric.plugins.environments import LightningEnvironment
 
     from lm import LanguageModel
@@ -79,13 +72,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     return summaries
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-@one_line_errors
-def main(config: DictConfig) -> None:
-    """Evaluate."""
-    evaluate(config)
-
+main = script_main("evaluate", evaluate)
 
 if __name__ == "__main__":
-    prepare_command_line()
     main()

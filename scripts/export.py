@@ -1,18 +1,11 @@
 """Take a trained model elsewhere: to ONNX, to Hugging Face, or its word vectors to anywhere."""
 
-if __name__ == "__main__":
-    from lm.config.signals import handle_signals
-
-    handle_signals()  # before the imports, which take a second
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors
-from lm.config.command_line import prepare_command_line
+from lm.config.script import script_main
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,13 +59,7 @@ def vectors(model: "LanguageModel", out: Path) -> None:
     write_text(vectors_text(model.vocabulary, model.model.embedding(every_word).squeeze(1)), out)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="export")
-@one_line_errors
-def main(config: DictConfig) -> None:
-    """Export."""
-    export(config)
-
+main = script_main("export", export)
 
 if __name__ == "__main__":
-    prepare_command_line()
     main()

@@ -1,18 +1,11 @@
 """Let a trained model write; needs nothing but its checkpoint."""
 
-if __name__ == "__main__":
-    from lm.config.signals import handle_signals
-
-    handle_signals()  # before the imports, which take a second
-
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
-import hydra
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors, warn_of_unknown_words
-from lm.config.command_line import prepare_command_line
+from lm.config.script import script_main
 from lm.errors import UserError
 
 NOT_OF_WRITING = (
@@ -28,6 +21,7 @@ def generate(config: DictConfig) -> list[str]:
     """Write the texts that `config` asks for, a single sample word by word, and return them."""
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint
+    from lm.config.cli import warn_of_unknown_words
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
     from lm.files import check_writable, write_text
@@ -92,13 +86,7 @@ def print_texts(texts: Sequence[str], notes: Sequence[str] = ()) -> None:
         print(text)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
-@one_line_errors
-def main(config: DictConfig) -> None:
-    """Generate."""
-    generate(config)
-
+main = script_main("generate", generate, ["prompt"])
 
 if __name__ == "__main__":
-    prepare_command_line("prompt")
     main()

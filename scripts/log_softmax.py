@@ -1,17 +1,10 @@
 """Write a short page, with a figure, on why a language model computes log_softmax and never log(softmax)."""
 
-if __name__ == "__main__":
-    from lm.config.signals import handle_signals
-
-    handle_signals()  # before the imports, which take a second
-
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors
-from lm.config.command_line import prepare_command_line
+from lm.config.script import script_main
 
 
 def log_softmax(config: DictConfig) -> Path:
@@ -26,13 +19,7 @@ def log_softmax(config: DictConfig) -> Path:
     return written
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="log_softmax")
-@one_line_errors
-def main(config: DictConfig) -> None:
-    """Write the page."""
-    log_softmax(config)
-
+main = script_main("log_softmax", log_softmax)
 
 if __name__ == "__main__":
-    prepare_command_line()
     main()

@@ -1,21 +1,14 @@
 """Show how likely a trained model finds a text, word by word."""
 
-if __name__ == "__main__":
-    from lm.config.signals import handle_signals
-
-    handle_signals()  # before the imports, which take a second
-
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
-import hydra
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors, warn_of_unknown_words
-from lm.config.command_line import prepare_command_line
+from lm.config.script import script_main
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +28,7 @@ def score(config: DictConfig) -> list["Score"]:
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint
     from lm.config.checks import at_least, one_of
+    from lm.config.cli import warn_of_unknown_words
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
     from lm.files import check_writable
@@ -151,13 +145,7 @@ def picture(model: "LanguageModel", lines: Sequence[str], config: DictConfig) ->
     return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], words_of_lines)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="score")
-@one_line_errors
-def main(config: DictConfig) -> None:
-    """Score."""
-    score(config)
-
+main = script_main("score", score, ["text"])
 
 if __name__ == "__main__":
-    prepare_command_line("text")
     main()

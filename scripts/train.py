@@ -1,20 +1,12 @@
 """Train a language model, test its best checkpoint, and print what came of it."""
 
-if __name__ == "__main__":
-    from lm.config.signals import handle_signals
-
-    handle_signals()  # before the imports, which take a second
-
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors
-from lm.config.command_line import prepare_command_line
+from lm.config.script import script_main
 
 if TYPE_CHECKING:
     from lm.data import Vocabulary
@@ -39,6 +31,7 @@ def train(config: DictConfig) -> dict[str, float]:
 def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the metrics."""
     import lightning
+    from hydra.utils import instantiate
 
     from lm.config import validation as configs
     from lm.data.summary import print_summary
@@ -109,14 +102,13 @@ def begin_with_vectors(model: "CausalLM", vocabulary: "Vocabulary") -> None:
         rank_zero_only(print)(f"{found:,} of {len(vocabulary):,} words begin with vectors of {embedding.pretrained}")
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
-@one_line_errors
-def main(config: DictConfig) -> float | None:
-    """Train, and hand a sweeper the validation perplexity to minimise; where it has none, None, a failure."""
+def validation_perplexity(config: DictConfig) -> float | None:
+    """Train, and return what a sweeper minimises; None, a failure, where there is no such number."""
     perplexity = train(config).get("val/ppl", math.nan)
     return perplexity if math.isfinite(perplexity) else None
 
 
+main = script_main("train", validation_perplexity)
+
 if __name__ == "__main__":
-    prepare_command_line()
     main()

@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,10 +22,11 @@ FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "-
 FLAGS_WITH_VALUE |= {"--config-dir", "-cd", "--experimental-rerun", "--info", "-i"}
 
 
-def prepare_command_line(*texts: str) -> None:
+def prepare_command_line(script: str, texts: Collection[str] = ()) -> None:
     """Make streams and arguments of this process UTF-8, and let Hydra take free text and paths as they were typed.
 
     Args:
+        script: whose config the arguments are about.
         texts: the keys whose values are free text.
     """
     if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
@@ -36,7 +36,7 @@ def prepare_command_line(*texts: str) -> None:
     use_utf8_streams()
     try:
         sys.argv[1:] = hydra_arguments(sys.argv[1:], texts)
-        check_command_line(Path(sys.argv[0]).stem, sys.argv[1:])
+        check_command_line(script, sys.argv[1:])
     except UserError as error:
         sys.exit(str(error))
 

@@ -1,0 +1,36 @@
+"""The `main` of every script: signals, command line, Hydra, and one line for a mistake."""
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from lm.config.signals import handle_signals
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def script_main(
+    name: str, function: "Callable[[DictConfig], Any]", free_text: Collection[str] = ()
+) -> Callable[[], None]:
+    """A `main` without arguments, for a script and for its console entry point.
+
+    What is slow to import, such as Hydra, is imported when signals are handled.
+
+    Args:
+        name: of the script and of its file in conf/.
+        function: what the script does with its config; a sweeper minimises what it returns.
+        free_text: the keys whose values are taken as they are typed.
+    """
+
+    def main() -> None:
+        handle_signals()
+        import hydra
+
+        from lm.config.cli import one_line_errors
+        from lm.config.command_line import prepare_command_line
+        from lm.config.overrides import CONF
+
+        prepare_command_line(name, free_text)
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(one_line_errors(function))()
+
+    return main
