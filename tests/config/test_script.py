@@ -11,7 +11,8 @@ from tests.conftest import CONF, ROOT
 @pytest.mark.parametrize("script", [path.stem for path in CONF.glob("*.yaml")])
 def test_main_works_when_it_is_imported(script, tmp_path):
     entry_point = tmp_path / f"lm-{script}"
-    entry_point.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom scripts.{script} import main\nmain()\n")
+    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom scripts.{script} import main\nmain()\n"
+    entry_point.write_text(code)
     done = subprocess.run([sys.executable, entry_point, "sed=1"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("sed is unknown: ") or done.stderr.startswith("sed=1 given, but sed is unknown: ")
