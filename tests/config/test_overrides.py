@@ -60,6 +60,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(command, message):
     [
         ("train model=LSTM", "did you mean model=lstm? The options are gru, lstm, rnn_relu, rnn_tanh, transformer."),
         ("train -m model=lstm,LSTM", "did you mean model=lstm?"),
+        ("train model=null", "model=None given, but there is no such option"),
         ("train model/head=adaptiv", "did you mean model/head=adaptive? The options are "),
         ("train model.head=adaptive", "did you mean model/head=adaptive?"),
         ("train model=embedding/adaptive", "did you mean model/embedding=adaptive?"),
