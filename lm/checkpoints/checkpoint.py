@@ -1,4 +1,4 @@
-"""A checkpoint stands alone: weights, config and vocabulary, in primitive types."""
+"""A checkpoint is self-contained: weights, config and vocabulary, in primitive types."""
 
 import pickle
 import zipfile
@@ -20,7 +20,7 @@ WEIGHTS = "model."  # what Lightning puts before the names of the model's weight
 
 
 class Checkpoint(NamedTuple):
-    """What is needed to use a trained model: its whole config, words and weights, and the steps it was trained for."""
+    """All that it takes to use a trained model, and the steps it was trained for."""
 
     config: dict[str, Any]
     vocabulary: Vocabulary
@@ -34,11 +34,7 @@ def entry(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU without running any code that it may carry.
-
-    Raises:
-        UserError: if the file is missing, damaged, refused, or not a checkpoint of this project.
-    """
+    """Read a checkpoint onto the CPU without running any code that it may carry."""
     path = find_checkpoint(path)
     try:
         _check_parts(path)
@@ -56,44 +52,33 @@ def load(path: str | Path) -> Checkpoint:
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 
 
-def checked(weights: object, config: object, vocabulary: object, step: object = 0) -> Checkpoint:
-    """The parts of a stored model, where they are what they should be.
-
-    Raises:
-        UserError: for the first part that is not.
-    """
-    for name, value in {"state_dict": weights, "config": config}.items():
+def checked(weights: Any, config: Any, vocabulary: Any, step: Any = 0) -> Checkpoint:
+    """The parts of a stored model, where they are what they should be."""
+    check_plain(config, "its config")
+    sections = {f"config.{name}": config.get(name) for name in ("model", "data")} if type(config) is dict else {}
+    for name, value in {"state_dict": weights, "config": config, **sections}.items():
         if not isinstance(value, dict):
             raise UserError(f"its {name} is {shown(value)}, but it must be a mapping")
-    assert isinstance(weights, dict) and isinstance(config, dict)
-    check_plain(config, "its config")
-    for section in ("model", "data"):
-        if type(config.get(section)) is not dict:
-            raise UserError(f"its config.{section} is {shown(config.get(section))}, but it must be a mapping")
     if type(step) is not int or not 0 <= step < 2**63:
         raise UserError(f"its global_step is {shown(step)}, but it must be a whole number")
     check_weights(weights)
     named = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
-    return Checkpoint(config, checked_vocabulary(vocabulary), named, step)
+    return Checkpoint(config, _checked_vocabulary(vocabulary), named, step)
 
 
-def checked_vocabulary(words: object) -> Vocabulary:
-    """The vocabulary of a stored model.
-
-    Raises:
-        UserError: if it is not a list of different words, `<unk>` and `<eos>` among them.
-    """
+def _checked_vocabulary(words: Any) -> Vocabulary:
+    """The vocabulary of a stored model: a list of different words, `<unk>` and `<eos>` among them."""
     if type(words) is not list:
         raise UserError(f"its vocabulary is {shown(words)}, but it must be a list")
     seen: set[str] = set()
-    for number, word in enumerate(words):
+    for i, word in enumerate(words):
         if type(word) is not str or not is_word(word):
             raise UserError(
-                f"word {number} of its vocabulary is {shown(word)}, but it must be a text that is not empty, without "
+                f"word {i} of its vocabulary is {shown(word)}, but it must be a text that is not empty, without "
                 "white space and control characters"
             )
         if word in seen:
-            raise UserError(f"word {number} of its vocabulary, {shown(word)}, stands there twice")
+            raise UserError(f"word {i} of its vocabulary, {shown(word)}, stands there twice")
         seen.add(word)
     if lacking := {UNK, EOS} - seen:
         raise UserError(f"its vocabulary lacks {lacking.pop()}")
@@ -110,11 +95,7 @@ def _check_parts(path: Path) -> None:
 
 
 def build_model(checkpoint: Checkpoint) -> CausalLM:
-    """The trained model, in evaluation mode.
-
-    Raises:
-        UserError: if the config names anything but our models, or does not fit the weights.
-    """
+    """The trained model, in evaluation mode."""
     try:
         return stored_model(checkpoint.config["model"], len(checkpoint.vocabulary), checkpoint.weights).eval()
     except UserError as error:

@@ -19,9 +19,6 @@ def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUN
         given: a path, or "last" or "best" for that checkpoint of the newest run.
         name: of the checkpoint to take from a run folder.
         runs: the folder of the runs.
-
-    Raises:
-        UserError: if there is none; the message lists what there is instead.
     """
     if str(given) in NEWEST:
         return _newest(str(given), runs)
@@ -39,11 +36,7 @@ def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUN
 
 
 def announced_checkpoint(given: str | Path) -> Path:
-    """`find_checkpoint`, which says on stderr what it has found where that is not what was given.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """`find_checkpoint`, which says on stderr what it has found where that is not what was given."""
     path = find_checkpoint(given)
     if path != Path(given).expanduser():
         print(f"ckpt={given} is {path}", file=sys.stderr, flush=True)

@@ -16,20 +16,11 @@ from lm.files.atomic import atomic_folder
 from lm.models import CausalLM
 
 MODEL_TYPE = "lm"
+SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # nothing to pad with: texts must be of one length
 
 
 def export_folder(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any], path: Path) -> None:
-    """Write the folder, atomically.
-
-    Args:
-        model: the network.
-        vocabulary: its words.
-        config: of the run that trained it.
-        path: where nothing stands yet.
-
-    Raises:
-        OSError: if something stands there, or it cannot be written.
-    """
+    """Write a model as a folder, atomically; `config` is that of its run, and nothing may stand at `path` yet."""
     weights = {checkpoint.WEIGHTS + name: weight.clone() for name, weight in model.state_dict().items()}
     texts = {
         "config.json": _config(model, vocabulary, config),
@@ -43,32 +34,25 @@ def export_folder(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any
 
 
 def read_folder(path: str | Path) -> checkpoint.Checkpoint:
-    """What `export_folder` has written, on the CPU.
-
-    Raises:
-        UserError: if a file is missing, damaged, or not of this project.
-    """
+    """What `export_folder` has written, on the CPU."""
     path = Path(path).expanduser()
     try:
         config, tokenizer = (json.loads((path / name).read_text("utf-8")) for name in ("config.json", "tokenizer.json"))
-        numbers = tokenizer["model"]["vocab"]
-        if list(numbers.values()) != list(range(len(numbers))):
-            raise UserError("the words of its vocabulary are not numbered from 0 on")
-        return checkpoint.checked(load_file(path / "model.safetensors"), config["run"], list(numbers))
+        ids = tokenizer["model"]["vocab"]
+        if list(ids.values()) != list(range(len(ids))):
+            raise UserError("the ids of its vocabulary are not 0, 1, 2 …")
+        return checkpoint.checked(load_file(path / "model.safetensors"), config["run"], list(ids))
     except UserError as error:
         raise UserError(f"The folder {path} is refused: {error}.") from error
     except Exception as error:  # whatever a stranger may have put there
         raise UserError(f"The folder {path} is damaged or not one of scripts/export.py: use another one.") from error
 
 
-SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # nothing to pad with: texts must be of one length
-
-
 def _config(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any]) -> dict[str, Any]:
     """For Hugging Face: what the model is; `run` is our own."""
-    numbers = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
+    ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
     facts = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
-    return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **facts, **numbers, "run": config}
+    return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **facts, **ids, "run": config}
 
 
 def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:

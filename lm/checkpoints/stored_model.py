@@ -1,8 +1,7 @@
 """Build a model from a stored config, which may come from a stranger and is therefore only read, never run.
 
-Hydra's `instantiate` would resolve interpolations and call whatever `_target_` names. Here each part of a model is one
-of our own classes, looked up in a closed table, and each argument is plain data of the type that its class asks for.
-A class that is to be loaded from checkpoints needs a row in PARTS.
+Hydra's `instantiate` would resolve interpolations and call whatever `_target_` names. Here each part of a model is a
+class that `lm.models` exports, and each argument is plain data of the type that its class asks for.
 """
 
 import inspect
@@ -14,58 +13,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lm.config.plain_data import MAX_LENGTH, check_plain, shown
+import lm.models
+from lm.config.plain_data import MAX_LENGTH, shown
 from lm.config.validation import check_arguments
 from lm.errors import UserError
-from lm.models.adaptive import AdaptiveEmbedding, AdaptiveHead
-from lm.models.causal_lm import CausalLM
-from lm.models.embedding import TokenEmbedding
-from lm.models.heads import SoftmaxHead
-from lm.models.recurrent import RecurrentCore
-from lm.models.transformer import TransformerCore
+from lm.models import CausalLM, Core, Head
 
-PARTS: dict[str, tuple[type, ...]] = {
-    "embedding": (TokenEmbedding, AdaptiveEmbedding),
-    "core": (RecurrentCore, TransformerCore),
-    "head": (SoftmaxHead, AdaptiveHead),
-}
-GIVEN = {
-    "embedding": {"vocabulary_size"},
-    "core": {"input_size"},
-    "head": {"hidden_size", "embedding"},
-}  # by CausalLM
 MAX_SIZE = 2**31 - 1  # of a whole number in a config
 
 
-def stored_model(config: object, vocabulary_size: int, weights: Mapping[str, Tensor] | None = None) -> CausalLM:
+def exported(is_part: Callable[[type], bool]) -> tuple[type, ...]:
+    """The classes that `lm.models` exports and defines itself, without abstract ones."""
+    exported = [getattr(lm.models, name) for name in lm.models.__all__]
+    classes = [each for each in exported if inspect.isclass(each) and issubclass(each, torch.nn.Module)]
+    own = [each for each in classes if each.__module__.startswith("lm.models.") and not inspect.isabstract(each)]
+    return tuple(filter(is_part, own))
+
+
+# what can be loaded, and how many of its first arguments CausalLM gives it
+PARTS = {
+    "embedding": (exported(lambda each: each.__name__.endswith("Embedding")), 1),
+    "core": (exported(lambda each: issubclass(each, Core)), 1),
+    "head": (exported(lambda each: issubclass(each, Head)), 2),
+}
+
+
+def stored_model(config: Any, vocabulary_size: int, weights: Mapping[str, Tensor] | None = None) -> CausalLM:
     """The model that a stored config describes, with `weights` if there are any.
 
     Args:
-        config: the section `model` of a training run's config, from a file.
+        config: the section `model` of a training run's config, which `check_plain` has passed.
         vocabulary_size: V.
-        weights: by name, as `state_dict` gives them; their shapes are compared before the model takes any memory.
-
-    Raises:
-        UserError: if the config is not plain data for our own classes, or does not fit the weights.
+        weights: by name, as `state_dict` gives them, which `check_weights` has passed; their shapes are compared
+            before the model takes any memory.
     """
-    check_plain(config, "model")
-    build = _builder(config, vocabulary_size, MAX_LENGTH if weights is None else min(len(weights), MAX_LENGTH))
-    if weights is None:
-        return _built(build)
-    check_weights(weights)
-    with torch.device("meta"):
-        _check_shapes({name: weight.shape for name, weight in _built(build).state_dict().items()}, weights)
+    longest = MAX_LENGTH if weights is None else min(len(weights), MAX_LENGTH)
+    whole = _partial(config, "model", (CausalLM,), 1 + len(PARTS), longest, others=PARTS)
+    parts = {
+        slot: _partial(config.get(slot), f"model.{slot}", classes, given, longest)
+        for slot, (classes, given) in PARTS.items()
+    }
+    build = partial(whole, vocabulary_size, **parts)
+    if weights is not None:
+        with torch.device("meta"):
+            _check_shapes({name: weight.shape for name, weight in _built(build).state_dict().items()}, weights)
     model = _built(build)
-    model.load_state_dict(weights)
+    if weights is not None:
+        model.load_state_dict(weights)
     return model
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
-    """Check that weights are finite real numbers, each with a place of its own in memory.
-
-    Raises:
-        UserError: for the first one that is not.
-    """
+    """Check that weights are finite real numbers, each with a place of its own in memory."""
     for name, weight in weights.items():
         if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.is_quantized:
             raise UserError(f"the weight {shown(name)} is not a dense tensor")
@@ -90,24 +89,25 @@ def _built(build: Callable[[], CausalLM]) -> CausalLM:
         raise UserError(f"no model has these sizes: {str(error).splitlines()[0]}") from error
 
 
-def _builder(config: Any, vocabulary_size: int, most: int) -> Callable[[], CausalLM]:
-    """What makes the model, when all that the config says has been checked."""
-    _class_of(config, "model", (CausalLM,))
-    _check_keys(config, "model", {"_target_", *PARTS})
-    return partial(CausalLM, vocabulary_size, **{slot: _part(config[slot], slot, most) for slot in PARTS})
-
-
-def _part(config: Any, slot: str, most: int) -> Callable[..., Any]:
-    """The part of a model in `slot`, but for what CausalLM gives it."""
-    path = f"model.{slot}"
-    made = _class_of(config, path, PARTS[slot])
-    parameters = {name: each for name, each in inspect.signature(made).parameters.items() if name not in GIVEN[slot]}
-    needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
-    _check_keys(config, path, {"_target_", "_partial_", *needed}, set(parameters))
+def _partial(
+    config: Any, path: str, classes: tuple[type, ...], given: int, longest: int, others: Collection[str] = ()
+) -> Callable[..., Any]:
+    """The one of `classes` that `config` names, with all its arguments but the first, `given` ones, once checked."""
+    made = _class_of(config, path, classes)
+    parameters = dict(list(inspect.signature(made).parameters.items())[given:])
+    known = {"_target_", "_partial_", *parameters, *others}
+    for name in config:
+        if name not in known:
+            raise UserError(f"{path}.{name} is unknown: there may be {', '.join(sorted(known))}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in config:
+            raise UserError(f"{path}.{name} is missing")
+    if config.get("_partial_", True) is not True:
+        raise UserError(f"{path}._partial_ is {shown(config['_partial_'])}, but it must be true")
     arguments = {name: value for name, value in config.items() if name in parameters}
     check_arguments(made, arguments, path)
     for name, value in arguments.items():
-        _check_size(value, f"{path}.{name}", most if name == "num_layers" else MAX_SIZE, most)
+        _check_size(value, f"{path}.{name}", longest if name == "num_layers" else MAX_SIZE, longest)
     arguments.pop("pretrained", None)  # a path on its author's machine; the weights are here
     return partial(made, **arguments)
 
@@ -123,16 +123,6 @@ def _class_of(config: Any, path: str, classes: tuple[type, ...]) -> type:
     names = " or ".join(f"lm.models.{made.__name__}" for made in classes)
     called = target if type(target) is str and re.fullmatch(r"[\w.]{1,60}", target) else shown(target)
     raise UserError(f"its config would call {called} as {path}, but only {names} can be loaded")
-
-
-def _check_keys(config: Mapping[str, Any], path: str, needed: set[str], optional: Collection[str] = ()) -> None:
-    for name in config:
-        if name not in needed and name not in optional:
-            raise UserError(f"{path}.{name} is unknown: there may be {', '.join(sorted({*needed, *optional}))}")
-    for name in sorted(needed - set(config)):
-        raise UserError(f"{path}.{name} is missing")
-    if config.get("_partial_", True) is not True:
-        raise UserError(f"{path}._partial_ is {shown(config['_partial_'])}, but it must be true")
 
 
 def _check_size(value: Any, path: str, largest: int, longest: int) -> None:

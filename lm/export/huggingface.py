@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from lm.checkpoints.checkpoint import WEIGHTS
 from lm.checkpoints.pretrained import MODEL_TYPE
 from lm.checkpoints.stored_model import check_weights, stored_model
-from lm.config.plain_data import shown
+from lm.config.plain_data import check_plain, shown
 from lm.errors import UserError
 from lm.generation.incremental import IncrementalDecoder
 from lm.models import CausalLM
@@ -29,7 +29,7 @@ class LMConfig(PretrainedConfig):
 
 
 class DecoderCache(IncrementalDecoder):
-    """What has been read, in the place of keys and values, within every core's context."""
+    """The decoder's state in the place of a cache of keys and values, for every core."""
 
     is_compileable = False
     is_croppable = False
@@ -39,16 +39,13 @@ class DecoderCache(IncrementalDecoder):
         self.length = 0
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`."""
         self.length += len(tokens)
         return super().read(tokens)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """The number of tokens that have been read."""
         return self.length
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Go on with these of the texts, as beam search asks for."""
         self.select(beam_idx)
 
 
@@ -66,11 +63,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Load an exported folder, whose config and weights are checked as those of a checkpoint are.
-
-        Raises:
-            UserError: if they are refused.
-        """
+        """Load an exported folder, whose config and weights are checked as those of a checkpoint are."""
         if Path(path).is_dir():
             config = kwargs.get("config") or LMConfig.from_pretrained(path)
             stored_model(_checked(config), config.vocab_size, _weights(Path(path, "model.safetensors")))
@@ -91,11 +84,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
         """Read `[B, T]`: logits `[B, T, V]` are log-probabilities; the loss is the mean of labels 1 … T - 1 in nats.
 
         In training mode a text is one window, with gradients; else it may be of any length.
-        `cache`, which older releases of transformers call `past_key_values`, is what an earlier call has read.
-
-        Raises:
-            ValueError: if the attention mask hides a word (texts of a batch must be of one length), or shows more words
-                than are given and have been read.
+        `cache`, which older releases of transformers call `past_key_values`, is the state after an earlier call.
         """
         cache = past_key_values if cache is None else cache
         if cache is not None and not isinstance(cache, DecoderCache):
@@ -117,7 +106,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
         return output if return_dict else output.to_tuple()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Leave the weights as our own modules begin with; a trained model's are read from its file."""
+        """Leave the weights as our own modules initialise them; a trained model's are read from its file."""
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -137,18 +126,21 @@ def _checked(config: LMConfig) -> object:
         raise UserError("The config is refused: it has no run.model, which scripts/export.py writes.")
     if type(config.vocab_size) is not int:
         raise UserError(f"The config is refused: vocab_size is {shown(config.vocab_size)}, not a whole number.")
+    check_plain(run["model"], "model")
     return run["model"]
 
 
 def _weights(file: Path) -> dict[str, Tensor]:
     try:
-        return {name.removeprefix(WEIGHTS): weight for name, weight in load_file(file).items()}
+        weights = {name.removeprefix(WEIGHTS): weight for name, weight in load_file(file).items()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} is damaged or missing: use another folder of scripts/export.py.") from error
+    check_weights(weights)
+    return weights
 
 
 def _check_mask(attention_mask: Tensor, steps: int, past: int) -> None:
-    """Check that all words that the mask is about are given now, or have been read before."""
+    """Check that no word is masked (texts of a batch must be of one length), and that each was read, now or before."""
     if not attention_mask.all():
         raise ValueError("Padded texts are not supported: give texts of one length, or one at a time.")
     if attention_mask.size(-1) != past + steps:

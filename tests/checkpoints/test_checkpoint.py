@@ -11,8 +11,9 @@ import zipfile
 import pytest
 import torch
 
+import lm.models
 from lm import LanguageModel
-from lm.checkpoints import checkpoint
+from lm.checkpoints import checkpoint, stored_model
 from lm.checkpoints.pretrained import export_folder
 from lm.checkpoints.stored_model import check_weights
 from lm.errors import UserError
@@ -316,3 +317,14 @@ def test_a_path_of_word_vectors_is_not_kept_in_a_loaded_model(trained, tmp_path)
         trained, tmp_path / "x.ckpt", lambda stored: config_of(stored)["embedding"].update(pretrained="/x")
     )
     assert LanguageModel.load(path).model.embedding.pretrained is None
+
+
+def test_only_classes_that_lm_models_defines_and_exports_can_be_loaded(monkeypatch):
+    ours, theirs = (
+        type("NewCore", (lm.models.RecurrentCore,), {"__module__": module}) for module in ("lm.models.x", "x")
+    )
+    for made in (ours, theirs):
+        monkeypatch.setattr(lm.models, "NewCore", made, raising=False)
+        monkeypatch.setattr(lm.models, "__all__", ["CausalLM", "Core", "NewCore", "TokenEmbedding"])
+        cores = stored_model.exported(lambda each: issubclass(each, lm.models.Core))
+        assert cores == ((made,) if made is ours else ())
