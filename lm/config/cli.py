@@ -1,4 +1,4 @@
-"""What the scripts share: a user's mistake ends in one line."""
+"""Invalid user input ends a script in one line, without a traceback."""
 
 import contextlib
 import errno
@@ -27,10 +27,7 @@ STOPPED = "stopped"  # what it says of a job that was stopped
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Turn what a user can mend into one line on stderr and exit code 1; leave defects their traceback.
-
-    A script that was stopped ends in one line, too, with the exit code of the signal; see `lm.config.signals`.
-    """
+    """Turn invalid input, and a signal, into one line on stderr and an exit code; leave defects their traceback."""
 
     @functools.wraps(main)
     def wrapper(config: DictConfig) -> Any:
@@ -44,7 +41,7 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
                 raise KeyboardInterrupt
             return result
         except BrokenPipeError:  # whoever read our output has ended, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             if signals.received():
                 signals.end()
             sys.exit(1)
@@ -55,8 +52,8 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             if not isinstance(error, Exception):
                 raise
             message = users_mistake(error)
-            if isinstance(error, OSError) and message:  # what is left to print would fail when Python ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, OSError) and message:
+                _discard_output()
             if in_multirun():
                 _leave_in_job(message or repr(error))
             elif message and HydraConfig.initialized():
@@ -67,6 +64,11 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             raise CompactHydraException(message) from None
 
     return wrapper
+
+
+def _discard_output() -> None:
+    """Drop what is left to print, which would fail when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_in_job(message: str) -> None:
@@ -80,7 +82,8 @@ def users_mistake(error: BaseException) -> str | None:
     """The message for the user if `error` comes from what was asked for; None if it is a defect."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, UserError | OmegaConfBaseException) or _is_misconfiguration(cause):
+        is_lightnings = type(cause).__name__ == "MisconfigurationException"  # by name: `--help` imports no Lightning
+        if is_lightnings or isinstance(cause, UserError | OmegaConfBaseException):
             return _one_line(str(cause).split("\n    full_key:")[0])
         if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
             around = cause.object[max(cause.start - 80, 0) : cause.end + 80]
@@ -96,11 +99,6 @@ def users_mistake(error: BaseException) -> str | None:
 def _one_line(message: str) -> str:
     """The message without its line ends; a path in it keeps its blanks."""
     return re.sub(r"\s*\n\s*", " ", message).strip()
-
-
-def _is_misconfiguration(error: BaseException) -> bool:
-    """Lightning's own word for a user's mistake; by name, so that `--help` need not import Lightning."""
-    return type(error).__name__ == "MisconfigurationException"
 
 
 def warn_of_unknown_words(words: list[str]) -> None:

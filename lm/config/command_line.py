@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from urllib.parse import quote, unquote
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -57,9 +56,6 @@ def hydra_arguments(arguments: Sequence[str], texts: Collection[str] = ()) -> li
 
     A path may be quoted for Hydra, `${...}` in it is Hydra's, and with `-m` a comma separates paths, except in the name
     of something that exists.
-
-    Raises:
-        UserError: if an argument is not UTF-8.
     """
     multirun = any(re.fullmatch(r"-m|--multi\w*|\+*hydra\.mode=MULTIRUN", each) for each in arguments)
     typed = [_hydra_argument(each, texts, multirun) for each in arguments]
@@ -75,29 +71,20 @@ def hydra_arguments(arguments: Sequence[str], texts: Collection[str] = ()) -> li
 
 
 def _hydra_argument(argument: str, texts: Collection[str], multirun: bool) -> str:
-    _check_utf8(argument)
-    key, equals, value = argument.partition("=")
-    name = key.lstrip("+")
-    if not equals or name.startswith(("-", "~")):
-        return argument
-    if name in texts:
-        return f"{name}={_reference(value)}"
-    if name.rpartition(".")[2] in PATHS:
-        return f"{key}={_path(value, multirun and not name.startswith('hydra.'))}"
-    return argument
-
-
-def _check_utf8(argument: str) -> None:
     try:
         argument.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(argument).decode(errors="backslashreplace")
         raise UserError(f"{shown} given, but it is not UTF-8: type it in UTF-8, or rename the file.") from None
-
-
-def _reference(text: str) -> str:
-    """A resolver's call whose result is the text: what a resolver returns is never interpreted."""
-    return f"\"${{typed:'{quote(text, safe=' ')}'}}\""
+    key, equals, value = argument.partition("=")
+    name = key.lstrip("+")
+    if not equals or name.startswith(("-", "~")):
+        return argument
+    if name in texts:  # the call of a resolver that returns the text: what a resolver returns is never interpreted
+        return f"{name}=\"${{typed:'{quote(value, safe=' ')}'}}\""
+    if name.rpartition(".")[2] in PATHS:
+        return f"{key}={_path(value, multirun and not name.startswith('hydra.'))}"
+    return argument
 
 
 OmegaConf.register_new_resolver("typed", unquote, replace=True)
@@ -112,18 +99,14 @@ def _path(value: str, multirun: bool) -> str:
         value = os.path.abspath(value)  # noqa: PTH100  # pathlib's takes ./~x for ~x
     if os.path.lexists(value):
         return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
-    override = _parsed(value)
+    try:
+        override = OverridesParser.create().parse_override(f"key={value}")
+    except HydraException:
+        override = None
     sweep = override is not None and override.is_sweep_override()
     if (sweep and multirun) or (override and not sweep and re.fullmatch(r"(['\"]).*\1", value, re.DOTALL)):
         return value
     return ",".join(map(_quoted, value.split(","))) if multirun else _quoted(value)
-
-
-def _parsed(value: str) -> Override | None:
-    try:
-        return OverridesParser.create().parse_override(f"key={value}")
-    except HydraException:
-        return None
 
 
 def _quoted(text: str) -> str:

@@ -24,11 +24,7 @@ def has_shared_name() -> bool:
 
 
 def check_shared_name() -> None:
-    """Check that the processes which torchrun has started agree on the run's folder.
-
-    Raises:
-        UserError: if each would take a folder of its own.
-    """
+    """Check that the processes which torchrun has started agree on the run's folder."""
     from hydra.core.hydra_config import HydraConfig
 
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("TORCHELASTIC_RUN_ID") == "none"

@@ -13,11 +13,7 @@ MAX_VALUES = 100_000  # in all: a file of some kilobytes can hold one list a tho
 
 
 def check_plain(value: object, path: str, depth: int = 0, budget: Iterator[int] | None = None) -> None:
-    """Check that a stored value is a number, a text, None, or a list or mapping of such, with nothing to resolve.
-
-    Raises:
-        UserError: if it is not, naming its place below `path`.
-    """
+    """Check that a stored value is a number, a text, None, or a list or mapping of such, with nothing to resolve."""
     budget = iter(range(MAX_VALUES)) if budget is None else budget
     if next(budget, None) is None:
         raise UserError(f"{cut(path)} stands after more than {MAX_VALUES} values")

@@ -1,11 +1,10 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a script with what there is, one line, and the exit code that a shell gives."""
+"""Ctrl-C, SIGTERM and SIGHUP end a script with its results so far, one line, and the exit code that a shell gives."""
 
 import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
@@ -20,10 +19,7 @@ _has_said = False
 
 
 def handle_signals() -> None:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, and end in one line where nothing catches it.
-
-    Scripts do this first, so that they can be stopped while they import. Importing this package changes no handlers.
-    """
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, and end in one line where nothing catches it."""
     for signum in NAMES:
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(signum, _interrupt)
@@ -32,20 +28,14 @@ def handle_signals() -> None:
 
 
 class Interruptible:
-    """A block of work that a KeyboardInterrupt ends early, so that its results so far can be printed and written.
+    """A block of work that a KeyboardInterrupt ends early; `raise_again` ends the script once its results are out."""
 
-    Afterwards `raise_again` ends the script.
-    """
-
-    def __init__(self) -> None:
-        self.is_interrupted = False
+    is_interrupted = False
 
     def __enter__(self) -> Self:
-        """Begin the work."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        """End it, by a KeyboardInterrupt as well."""
         self.is_interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         return self.is_interrupted
 
@@ -64,7 +54,7 @@ def quit_now(signum: int) -> NoReturn:
 
 
 def restore() -> None:
-    """Take SIGTERM again from whoever has taken it since `handle_signals`; nothing where that was not called."""
+    """Handle SIGTERM again after another handler was set; nothing where `handle_signals` was not called."""
     if _handles_signals():
         signal.signal(signal.SIGTERM, _interrupt)
 
@@ -75,7 +65,7 @@ def received() -> int | None:
 
 
 def note(signum: int) -> None:
-    """Remember that a script was asked to stop, where another handler has taken the signal."""
+    """Remember that a signal asked this script to stop, for a handler that is not ours."""
     global _received
     if _handles_signals() and signum in NAMES and _received is None:
         _received = signum
@@ -112,29 +102,17 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
         since, _interrupted_at = time.monotonic() - _interrupted_at, time.monotonic()
         if since < SAME_PRESS:
             return
-    if _is_importing(frame):  # which may make another exception of this one, or lose it: try again soon
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-    elif _is_in_main(frame):
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    if any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)  # an import may turn the exception into another, or lose it
+    elif any(each.f_code.co_name == "<module>" and each.f_globals["__name__"] == "__main__" for each in frames):
         raise KeyboardInterrupt
     else:  # the interpreter is ending
         _say()
         os._exit(128 + (_received or signal.SIGINT))
-
-
-def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    return any(each.f_code.co_filename.startswith("<frozen importlib") for each in _frames(frame))
-
-
-def _is_in_main(frame: FrameType | None) -> bool:
-    return any(
-        each.f_code.co_name == "<module>" and each.f_globals["__name__"] == "__main__" for each in _frames(frame)
-    )
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

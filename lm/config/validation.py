@@ -17,18 +17,21 @@ RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own 
 
 
 def check(config: DictConfig) -> None:
-    """Check names and types of all values against the signatures of what they build, and that there are such devices.
-
-    Raises:
-        UserError: for the first value that does not fit.
-    """
+    """Check names and types of all values against the signatures of what they build, and the devices."""
     for path, node in _nodes_with_target(config, ""):
         check_arguments(get_object(node._target_), node, path)
-    if "fabric" in config:
-        _check_one_device(config.fabric.devices)
-        _check_gpus(config.fabric, "fabric")
-    if "trainer" in config:
-        _check_gpus(config.trainer, "trainer")
+    if "fabric" in config and _number(config.fabric.devices) != 1:
+        raise UserError(
+            f"fabric.devices={config.fabric.devices} given, but the text is read in order, by one device: use 1."
+        )
+    available = torch.cuda.device_count()  # Lightning would not say what there is, or what to do
+    for name in ("fabric", "trainer"):
+        node = config.get(name)
+        if node and node.accelerator == "gpu" and _number(node.devices) > available:
+            raise UserError(
+                f"{name}.accelerator=gpu with {name}.devices={node.devices} given, but this machine has {available} "
+                f"CUDA GPUs: use fewer devices or {name}.accelerator=cpu."
+            )
 
 
 def snapshot(config: DictConfig) -> dict[str, Any]:
@@ -37,21 +40,6 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     plain["data"]["root"] = str(Path(plain["data"]["root"]).expanduser().absolute())
     return {str(key): value for key, value in plain.items()}
-
-
-def _check_one_device(devices: Any) -> None:
-    if _number(devices) != 1:
-        raise UserError(f"fabric.devices={devices} given, but the text is read in order, by one device: use 1.")
-
-
-def _check_gpus(node: DictConfig, name: str) -> None:
-    """Check for GPUs that Lightning would miss without saying what there is, or what to do."""
-    there = torch.cuda.device_count()
-    if node.accelerator == "gpu" and _number(node.devices) > there:
-        raise UserError(
-            f"{name}.accelerator=gpu with {name}.devices={node.devices} given, but this machine has {there} CUDA GPUs: "
-            f"use fewer devices or {name}.accelerator=cpu."
-        )
 
 
 def _number(devices: Any) -> int:
@@ -70,11 +58,7 @@ def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]
 
 
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], path: str = "") -> None:
-    """Check the names and types of `values` against the parameters of `function`.
-
-    Raises:
-        UserError: for the first value that does not fit; `path` says where in the config it stands.
-    """
+    """Check the names and types of `values`, at `path` in a config, against the parameters of `function`."""
     signature, hints = _signature(function)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for name in (name for name in values if name not in RESERVED):
@@ -83,16 +67,14 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], pat
             known = ", ".join(name for name in signature.parameters if name not in ("self", "args", "kwargs"))
             raise UserError(f"{key} is unknown: {path} takes {known}.")
         value = values[name]
-        if name in hints and not (isinstance(value, DictConfig) and "_target_" in value):
-            _check_type(key, value, hints[name])
-
-
-def _check_type(key: str, value: Any, hint: Any) -> None:
-    value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    alternatives = [value, tuple(value)] if isinstance(value, list) else [value]
-    if not any(_fits(alternative, hint) for alternative in alternatives):
-        expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        raise UserError(f"{key}={value} given, but it must be of type {expected}.")
+        if name not in hints or (isinstance(value, DictConfig) and "_target_" in value):
+            continue
+        plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        alternatives = [plain, tuple(plain)] if isinstance(plain, list) else [plain]
+        if not any(_fits(each, hints[name]) for each in alternatives):
+            hint = hints[name]
+            expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise UserError(f"{key}={value} given, but it must be of type {expected}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -107,7 +89,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 @functools.cache
 def _signature(target: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
-    """The parameters of what is called, and the types of those that can be told."""
+    """The parameters of what is called, and the types of those whose hints can be evaluated."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = get_type_hints(function)
