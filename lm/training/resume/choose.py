@@ -35,8 +35,9 @@ def continue_run(config: DictConfig) -> Path | None:
         UserError: if there is none, it is of another config, or a run would overwrite another one.
     """
     own = Path(config.run_dir, "checkpoints", "last.ckpt").absolute()
+    plain = snapshot(config)
     if config.ckpt == "last":
-        path, stored = _newest(config)
+        path, stored = _newest(config, plain)
     elif started_again() and own.exists():
         path, stored = own, checkpoint.load(own)
     elif config.ckpt is not None:
@@ -55,7 +56,7 @@ def continue_run(config: DictConfig) -> Path | None:
         )
     if path is None or stored is None:
         return None
-    if difference := _difference(stored, snapshot(config)):
+    if difference := _difference(stored, plain):
         raise UserError(
             f"The run of ckpt={path} had another {difference}: go on with the same one, "
             f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
@@ -106,10 +107,9 @@ def _changed_words(old: list[str], new: list[str]) -> str:
     return f"a vocabulary of {len(old):,} words, now {len(new):,}: {added:,} are new and {lost:,} are gone"
 
 
-def _newest(config: DictConfig) -> tuple[Path, checkpoint.Checkpoint]:
+def _newest(config: DictConfig, plain: Mapping[str, Any]) -> tuple[Path, checkpoint.Checkpoint]:
     """The newest run of this config; says which newer ones are damaged, and how the newest one differs."""
     runs = Path(config.run_dir).absolute().parent
-    plain = snapshot(config)
     skipped = ""
     for path in sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
