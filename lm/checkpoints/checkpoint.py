@@ -41,14 +41,14 @@ def load(path: str | Path) -> Checkpoint:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
-    except Exception as error:  # bytes at random fail in many ways
+    except Exception as error:  # random bytes fail in many ways
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
         entry = stored[KEY]
         return checked(stored["state_dict"], entry["config"], entry["vocabulary"], stored["global_step"])
     except UserError as error:
         raise UserError(f"The checkpoint {path} is refused: {error}.") from error
-    except Exception as error:  # whatever a stranger may have put there
+    except Exception as error:  # a stranger's file may hold anything
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 
 

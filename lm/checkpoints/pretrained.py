@@ -44,7 +44,7 @@ def read_folder(path: str | Path) -> checkpoint.Checkpoint:
         return checkpoint.checked(load_file(path / "model.safetensors"), config["run"], list(ids))
     except UserError as error:
         raise UserError(f"The folder {path} is refused: {error}.") from error
-    except Exception as error:  # whatever a stranger may have put there
+    except Exception as error:  # a stranger's file may hold anything
         raise UserError(f"The folder {path} is damaged or not one of scripts/export.py: use another one.") from error
 
 

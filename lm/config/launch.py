@@ -7,20 +7,21 @@ from lm.errors import UserError
 
 
 def run_name() -> str:
-    """A name for the run's folder, the same in all its processes and when a launcher starts it again.
-
-    By hand it is the date and time. `torchrun --rdzv-id=NAME` and a step of a SLURM job have names of their own.
-    """
-    if in_slurm_step():
-        return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
-    if (name := os.environ.get("TORCHELASTIC_RUN_ID", "none")) != "none":
-        return f"torchrun_{name}"
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    """A name for the run's folder: the launcher's, the same in all processes and restarts, else the date and time."""
+    return _launchers_name() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def has_shared_name() -> bool:
     """Whether torchrun or SLURM names the run's folder, for all processes and restarts."""
-    return in_slurm_step() or os.environ.get("TORCHELASTIC_RUN_ID", "none") != "none"
+    return _launchers_name() is not None
+
+
+def _launchers_name() -> str | None:
+    """The name that `torchrun --rdzv-id=NAME` or a step of a SLURM job gives."""
+    if in_slurm_step():
+        return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return f"torchrun_{name}" if name != "none" else None
 
 
 def check_shared_name() -> None:

@@ -46,7 +46,7 @@ class Interruptible:
 
 
 def quit_now(signum: int) -> NoReturn:
-    """Raise KeyboardInterrupt, and again after a while: the first may leave a lock held that the ending needs."""
+    """Raise KeyboardInterrupt, and again after five seconds, should the first leave a lock held that shutdown needs."""
     note(signum)
     if _handles_signals():
         signal.setitimer(signal.ITIMER_REAL, 5)
