@@ -31,7 +31,7 @@ from lm.errors import UserError
 CONF = Path(__file__).parents[2] / "conf"
 # where new entries may be added: each needs a `_target_` in the first, none in the second
 ENTRIES = ("callbacks", "logger", "hydra.callbacks")
-FREE = ("models.", "sides.", "hydra.sweeper.params.", "hydra.job.env_set.", "hydra.job.env_copy.", "hydra.launcher.")
+FREE = ("models", "sides", "hydra.sweeper.params", "hydra.job.env_set", "hydra.job.env_copy", "hydra.launcher")
 SET_BY_SCRIPTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins", "trainer.enable_checkpointing")
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's own words
 # how options of hydra/sweeper and hydra/launcher begin, and the plugins that bring them
@@ -187,7 +187,7 @@ def _check_key(override: Override, base: DictConfig, options: dict[str, list[str
     if value is None and _parent(key) in ENTRIES:
         raise UserError(f"{line} given: to leave {key} out, give ~{key}.")
     for path, _ in _leaves(key, value):
-        if path in nodes or path.startswith(FREE):
+        if path in nodes or any(path.startswith(f"{free}.") for free in FREE):
             continue
         for group, option in base.hydra.runtime.choices.items():
             node = group.replace("/", ".")
