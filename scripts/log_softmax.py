@@ -16,7 +16,7 @@ from lm.config.command_line import prepare_command_line
 
 def log_softmax(config: DictConfig) -> Path:
     """Write the page and its figure, and return the page's path."""
-    from lm.files import write_text
+    from lm.files.text import write_text
     from lm.log_softmax import figure, page
     from lm.plots import save_figure
 
