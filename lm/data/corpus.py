@@ -51,14 +51,10 @@ def load_corpus(
     max_size: int | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
-    """The encoded corpus, from `cache_dir` when these files were encoded with these settings before.
+    """The encoded corpus, from a file in `cache_dir` when these files were encoded with these settings before.
 
-    Args:
-        splits: the text files.
-        cache_dir: where encoded corpora are kept, one file each.
-        min_count: words seen less often in the training split become `<unk>`.
-        max_size: the most frequent words to keep, `<unk>` and `<eos>` included; None keeps all.
-        vocabulary: encode with these words; None builds the vocabulary from the training split.
+    A `vocabulary` is kept; else the `max_size` most frequent words (`<unk>` and `<eos>` included) of the training split
+    that it has `min_count` times become one, and all others `<unk>`.
     """
     settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(digest, splits)]
     path = cache_dir / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:32]}.pt"

@@ -1,6 +1,7 @@
 """The LightningDataModule: a source of text in, BPTT windows for this process out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,76 +17,51 @@ from lm.errors import UserError
 from lm.files.errors import explain_os_errors
 
 
+@dataclass(eq=False, repr=False)
 class TextDataModule(LightningDataModule):
-    """Windows `[T, B]` of a corpus, whose B streams are divided among the processes.
+    """Windows `[T, B]` of a corpus, whose B streams are divided among the processes."""
 
-    Args:
-        source: gives the text files of `root`; see `lm.data.sources`.
-        root: the folder of the text.
-        cache_dir: the folder for encoded corpora.
-        min_count: words seen less often in the training split become `<unk>`.
-        max_size: the most frequent words to keep; None keeps all.
-        batch_size: streams of training text, over all devices.
-        eval_batch_size: streams of validation and test text, over all devices.
-        bptt: steps in a window.
-        bptt_jitter: whether training windows vary in length as in AWD-LSTM, and the learning rate with them.
-        trim_evaluation: drop the last tokens that do not fill a row, and each stream's first token, as
-            pytorch/examples does; False scores every token once.
-        seed: of the jitter.
-        vocabulary: a trained model's words; None takes those of the training split.
-        name: of the corpus, for its results.
-    """
+    source: Callable[[Path], Splits]  # gives the text files of `root`; see `lm.data.sources`
+    root: str | Path
+    cache_dir: str | Path  # of encoded corpora
+    min_count: int = 1  # words seen less often in the training split become `<unk>`
+    max_size: int | None = None  # the most frequent words to keep; None keeps all
+    batch_size: int = 20  # streams of training text, over all devices
+    eval_batch_size: int = 10  # streams of validation and test text, over all devices
+    bptt: int = 35  # steps in a window
+    bptt_jitter: bool = False  # vary the length of training windows, and the learning rate with it, as AWD-LSTM does
+    trim_evaluation: bool = (
+        False  # leave the tokens out that `batchify` does, as pytorch/examples; else score every one
+    )
+    seed: int = 0  # of the jitter
+    vocabulary: Vocabulary | None = None  # of a trained model; None takes that of the training split
+    name: str = "text"  # of the corpus, for its results
 
-    def __init__(
-        self,
-        source: Callable[[Path], Splits],
-        root: str | Path,
-        cache_dir: str | Path,
-        min_count: int = 1,
-        max_size: int | None = None,
-        batch_size: int = 20,
-        eval_batch_size: int = 10,
-        bptt: int = 35,
-        bptt_jitter: bool = False,
-        trim_evaluation: bool = False,
-        seed: int = 0,
-        vocabulary: Vocabulary | None = None,
-        name: str = "text",
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__()
-        at_least(1, min_count=min_count, batch_size=batch_size, eval_batch_size=eval_batch_size, bptt=bptt)
-        at_least(3, max_size=max_size)
-        self.source = source
-        self.root = Path(root).expanduser().absolute()
-        self.cache_dir = Path(cache_dir).expanduser().absolute()
-        self.min_count = min_count
-        self.max_size = max_size
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.bptt = bptt
-        self.bptt_jitter = bptt_jitter
-        self.trim_evaluation = trim_evaluation
-        self.seed = seed
-        self.given_vocabulary = vocabulary
-        self.corpus_name = name
+        at_least(1, min_count=self.min_count, bptt=self.bptt)
+        at_least(1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
+        at_least(3, max_size=self.max_size)
+        self.root = Path(self.root).expanduser().absolute()
+        self.cache_dir = Path(self.cache_dir).expanduser().absolute()
 
     @cached_property
     def files(self) -> Splits:
         """The text files."""
         with explain_os_errors(f"read the text in root={self.root}"):
-            return self.source(self.root)
+            return self.source(Path(self.root))
 
     @cached_property
     def corpus(self) -> Corpus:
         """The encoded text, read on first use."""
-        return load_corpus(self.files, self.cache_dir, self.min_count, self.max_size, self.given_vocabulary)
+        return load_corpus(self.files, Path(self.cache_dir), self.min_count, self.max_size, self.vocabulary)
 
     def title(self, split: str) -> str:
         """A name that no other text has: the corpus's, or the folder's with the beginning of the split's checksum."""
         if has_checksums(self.source):
-            return self.corpus_name
+            return self.name
         file = getattr(self.files, split)
-        return f"{file.parent.resolve().name[:50] or self.corpus_name}-{digest(file)[:8]}"
+        return f"{file.parent.resolve().name[:50] or self.name}-{digest(file)[:8]}"
 
     def train_dataloader(self) -> Windows:
         if self.batch_size % self._processes:

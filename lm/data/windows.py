@@ -18,9 +18,10 @@ class Window(NamedTuple):
 
 
 def batchify(text: Tensor, batch_size: int, name: str = "batch_size") -> Window:
-    """Cut a text `[N]` into `batch_size` streams of equal length, one window as long as they are; `name` is for errors.
+    """Cut a text `[N]` into `batch_size` streams of equal length: one window as long as they are.
 
-    The last N mod B tokens are left out, and the first token of each stream is no target. Views, not copies.
+    The last N mod B tokens are left out, and the first token of each stream is no target. Views, not copies. `name` is
+    what errors call the batch size.
     """
     length = len(text) // batch_size
     if length < 2:

@@ -72,10 +72,7 @@ def temporary(folder: Path) -> Iterator[Path]:
     Its name begins with a dot and ends with `.tmp`, so that nothing takes it for a checkpoint, and holds host and
     process, so that the next writer removes what a killed process left behind.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+    folder.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder)
     path = folder / f".lm.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}.tmp"
     _live.add(path.name)
