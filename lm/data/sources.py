@@ -62,8 +62,8 @@ def download(root: Path, files: Mapping[str, str]) -> Splits:
             algorithm, _, expected = checksum.partition(":")
             if split in url.rsplit("/", 1)[-1] and digest(file, algorithm) != expected:
                 raise UserError(
-                    f"{file} is not the {split} split of this corpus: read another text by the source of any folder, "
-                    "data=text, or set root to another folder, into which the right one is downloaded."
+                    f"{file} is not the {split} split of this corpus: use text, which reads any folder, or set root to "
+                    "another folder, into which the right one is downloaded."
                 )
     return splits
 

@@ -73,7 +73,7 @@ def test_a_named_corpus_is_refused_where_another_text_lies_in_its_place(server, 
     shutil.copytree(served, tmp_path / "root" / "below")
     sources.download(tmp_path / "root", files)
     (tmp_path / "root" / "below" / "test.txt").write_text("other text\n")
-    with pytest.raises(UserError, match=r"test\.txt is not the test split of this corpus: read another text"):
+    with pytest.raises(UserError, match=r"test\.txt is not the test split of this corpus: use text"):
         sources.download(tmp_path / "root", files)
 
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; what is no regular file is written to and stays what it is."""
+"""Files appear complete or not at all; a stream is written in place."""
 
 import os
 import socket
