@@ -15,7 +15,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lightning.fabric.plugins.environments import LightningEnvironment
 
     from lm import LanguageModel
-    from lm.checkpoints.find import announced_checkpoint
+    from lm.checkpoints.find import announced_checkpoint, beside
     from lm.config.checks import one_of
     from lm.config.validation import check
     from lm.data.summary import print_summary
@@ -23,8 +23,8 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.evaluation.evaluator import Evaluator
     from lm.evaluation.perplexity import verdict
     from lm.evaluation.report import print_report, summary, write_plots
-    from lm.files import beside, check_writable
-    from lm.files.atomic import is_stream
+    from lm.files.atomic import check_writable
+    from lm.files.streams import is_stream
     from lm.ops import check_precision
     from lm.training.process import prepare_process
     from lm.training.results import print_facts, write_json

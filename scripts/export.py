@@ -17,15 +17,15 @@ ENDINGS = {"onnx": ".onnx", "folder": "", "vectors": ".vectors.txt"}
 def export(config: DictConfig) -> Path:
     """Write what `config` asks for and return where it lies."""
     from lm import LanguageModel
-    from lm.checkpoints.find import announced_checkpoint
+    from lm.checkpoints.find import announced_checkpoint, beside
     from lm.config.checks import one_of
-    from lm.files import beside, refusals
+    from lm.files.errors import explain_os_errors
 
     one_of(ENDINGS, format=config.format)
     ckpt = announced_checkpoint(config.ckpt)
     out = Path(config.out).expanduser() if config.out else beside(ckpt, ENDINGS[config.format])
     model = LanguageModel.load(ckpt)
-    with refusals(f"write out={out}"):
+    with explain_os_errors(f"write out={out}"):
         {"onnx": onnx, "folder": folder, "vectors": vectors}[config.format](model, out)
     print(f"{config.format}: {out}")
     return out
@@ -53,7 +53,7 @@ def vectors(model: "LanguageModel", out: Path) -> None:
     import torch
 
     from lm.data.word_vectors import vectors_text
-    from lm.files import write_text
+    from lm.files.text import write_text
 
     every_word = torch.arange(len(model.vocabulary))[:, None]
     write_text(vectors_text(model.vocabulary, model.model.embedding(every_word).squeeze(1)), out)

@@ -24,7 +24,8 @@ def generate(config: DictConfig) -> list[str]:
     from lm.config.cli import warn_of_unknown_words
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
-    from lm.files import check_writable, write_text
+    from lm.files.atomic import check_writable
+    from lm.files.text import write_text
     from lm.generation.config import GenerationConfig
     from lm.generation.detokenize import detokenized
     from lm.language_model import as_text, pieces, words_of
@@ -69,7 +70,7 @@ def generate(config: DictConfig) -> list[str]:
 
 def read_prompt(config: DictConfig) -> str:
     """Return the text of `prompt` or of `prompt_file`."""
-    from lm.files import read_text
+    from lm.files.text import read_text
 
     if config.prompt_file is None:
         return str(config.prompt)

@@ -9,7 +9,7 @@ from lm.config.script import script_main
 
 def log_softmax(config: DictConfig) -> Path:
     """Write the page and its figure, and return the page's path."""
-    from lm.files import write_text
+    from lm.files.text import write_text
     from lm.log_softmax import figure, page
     from lm.plots import save_figure
 

@@ -31,7 +31,7 @@ def score(config: DictConfig) -> list["Score"]:
     from lm.config.cli import warn_of_unknown_words
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
-    from lm.files import check_writable
+    from lm.files.atomic import check_writable
     from lm.plots import check_format, save_figure
 
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
@@ -61,13 +61,12 @@ def score(config: DictConfig) -> list["Score"]:
 
 def lines_of(config: DictConfig) -> Iterator[str]:
     """Yield the lines of `text`, `file` or the standard input that have any words, as they come."""
-    from lm.files import read_text
-    from lm.files.text import checked, split_lines
+    from lm.files.text import checked_lines, read_text, split_lines
 
     if config.text is not None:
         lines: Iterable[str] = split_lines(str(config.text))
     elif config.file == "-":
-        lines = checked(sys.stdin or [], "The standard input")
+        lines = checked_lines(sys.stdin or [], "The standard input")
     else:
         lines = read_text(config.file, "file").split("\n")
     nothing = True
@@ -112,7 +111,7 @@ def print_table(scored: "Score") -> None:
 
 def print_json(scored: "Score") -> None:
     """Print a line's score as one JSON object."""
-    from lm.files import json_text
+    from lm.files.text import json_text
 
     values = asdict(scored) | {"log_prob": scored.log_prob, "perplexity": scored.perplexity}
     print(json_text(values), flush=True)

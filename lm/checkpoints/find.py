@@ -1,5 +1,6 @@
 """What `ckpt=` may be: a file, an exported folder, a run folder, or `last` or `best` of the newest run."""
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,6 +42,12 @@ def announced_checkpoint(given: str | Path) -> Path:
     if path != Path(given).expanduser():
         print(f"ckpt={given} is {path}", file=sys.stderr, flush=True)
     return path
+
+
+def beside(path: str | Path, ending: str) -> Path:
+    """The path of a result beside a checkpoint: `best.ckpt` and `.json` give `best.json`; a folder keeps its name."""
+    path = Path(os.path.normpath(Path(path).expanduser().absolute()))
+    return path.with_name((path.name if path.is_dir() else path.stem) + ending)
 
 
 def _newest(given: str, runs: Path) -> Path:

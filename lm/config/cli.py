@@ -20,7 +20,7 @@ from lm.config import signals
 from lm.config.launch import in_multirun
 from lm.config.ranges import check_ranges
 from lm.errors import UserError
-from lm.files import write_text
+from lm.files.text import write_text
 
 ERROR_FILE = "error.txt"  # what a job of a multirun that failed or was stopped leaves in its folder
 STOPPED = "stopped"  # what it says of a job that was stopped

@@ -1,4 +1,4 @@
-"""A corpus as numbers: encoded in one pass, cached on disk, memory-mapped from there."""
+"""A corpus as token ids: encoded in one pass, cached on disk, memory-mapped from there."""
 
 import hashlib
 import zlib
@@ -15,15 +15,15 @@ from torch import Tensor
 from lm.data.sources import Splits, digest
 from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word, words_of_line
 from lm.errors import UserError
-from lm.files import refusals, warn
 from lm.files.atomic import atomic_write
-from lm.files.text import open_text
+from lm.files.errors import explain_os_errors, warn
+from lm.files.text import read_lines
 
 FORMAT = 4  # of the cache; raise it when encoding changes
 
 
 class Corpus(NamedTuple):
-    """A vocabulary and the three splits as word numbers `[N]` (int32), with an `<eos>` after every line."""
+    """A vocabulary and the three splits as ids `[N]` (int32), with an `<eos>` after every line."""
 
     vocabulary: Vocabulary
     train: Tensor
@@ -37,11 +37,11 @@ class Corpus(NamedTuple):
             split: zlib.crc32(getattr(self, split).numpy().data) for split in Splits._fields
         }
 
-    def unknown_share(self, split: str) -> float:
-        """The share of `<unk>` among the words of a split, its line ends left out."""
-        stream, vocabulary = getattr(self, split), self.vocabulary
-        words = int((stream != vocabulary.eos_id).sum())
-        return int((stream == vocabulary.unk_id).sum()) / max(words, 1)
+    def unk_rate(self, split: str) -> float:
+        """The fraction of `<unk>` among the words of a split, its line ends left out."""
+        ids, vocabulary = getattr(self, split), self.vocabulary
+        words = int((ids != vocabulary.eos_id).sum())
+        return int((ids == vocabulary.unk_id).sum()) / max(words, 1)
 
 
 def load_corpus(
@@ -51,17 +51,10 @@ def load_corpus(
     max_size: int | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
-    """The encoded corpus, from `cache_dir` when these files were encoded with these settings before.
+    """The encoded corpus, from a file in `cache_dir` when these files were encoded with these settings before.
 
-    Args:
-        splits: the text files.
-        cache_dir: where encoded corpora are kept, one file each.
-        min_count: words seen less often in the training split become `<unk>`.
-        max_size: the most frequent words to keep, `<unk>` and `<eos>` included; None keeps all.
-        vocabulary: encode with these words; None builds the vocabulary from the training split.
-
-    Raises:
-        UserError: if a file is not UTF-8 or holds no words. A cache that cannot be written is only warned of.
+    A `vocabulary` is kept; else the `max_size` most frequent words (`<unk>` and `<eos>` included) of the training split
+    that it has `min_count` times become one, and all others `<unk>`.
     """
     settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(digest, splits)]
     path = cache_dir / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:32]}.pt"
@@ -77,21 +70,16 @@ def encode(splits: Splits, min_count: int, max_size: int | None, vocabulary: Voc
     if vocabulary is None:
         vocabulary, train = _encode_training_split(splits.train, min_count, max_size)
     else:
-        train = encode_file(splits.train, vocabulary.number)
-    valid, test = (encode_file(file, vocabulary.number) for file in (splits.valid, splits.test))
+        train = encode_file(splits.train, vocabulary.id_of)
+    valid, test = (encode_file(file, vocabulary.id_of) for file in (splits.valid, splits.test))
     return Corpus(vocabulary, *map(torch.from_numpy, (train, valid, test)))
 
 
-def encode_file(file: Path, number: Callable[[str], int]) -> np.ndarray:
-    """The numbers `[N]` (int32) of all words of a text file, with that of `<eos>` after every line that lacks it.
-
-    Raises:
-        UserError: if the file is not UTF-8, or holds no words.
-    """
-    with open_text(file, str(file)) as lines:
-        words = chain.from_iterable(map(words_of_line, lines))
-        ids = np.fromiter(map(number, words), np.int32)
-    if not (ids != number(EOS)).any():
+def encode_file(file: Path, id_of: Callable[[str], int]) -> np.ndarray:
+    """The ids `[N]` (int32) of all words of a text file, with that of `<eos>` after every line that lacks it."""
+    words = chain.from_iterable(map(words_of_line, read_lines(file, str(file))))
+    ids = np.fromiter(map(id_of, words), np.int32)
+    if not (ids != id_of(EOS)).any():
         raise UserError(f"{file} holds no words: put the text there.")
     return ids
 
@@ -99,26 +87,25 @@ def encode_file(file: Path, number: Callable[[str], int]) -> np.ndarray:
 def choose_words(counts: dict[str, int], min_count: int, max_size: int | None) -> list[str]:
     """The words to keep, most frequent first; ties keep the order of `counts`. `<unk>` and `<eos>` always stay.
 
-    `<unk>` counts what it stands for, so that its rank is its true one; words with control characters are among that.
+    `<unk>` counts all that it replaces, words with control characters included, so that its rank is its true one.
     """
-    ranked = sorted(
-        (word for word in counts if word not in (UNK, EOS) and is_word(word)), key=counts.__getitem__, reverse=True
-    )
+    candidates = (word for word in counts if word not in (UNK, EOS) and is_word(word))
+    ranked = sorted(candidates, key=counts.__getitem__, reverse=True)
     room = len(ranked) if max_size is None else max_size - 2
     kept = [word for word in ranked[:room] if counts[word] >= min_count]
-    unknown = sum(counts.values()) - counts.get(EOS, 0) - sum(map(counts.__getitem__, kept))
-    final = {EOS: counts.get(EOS, 0), UNK: unknown} | {word: counts[word] for word in kept}
+    final = {EOS: counts.get(EOS, 0), UNK: 0} | {word: counts[word] for word in kept}
+    final[UNK] = sum(counts.values()) - sum(final.values())
     return sorted(final, key=final.__getitem__, reverse=True)
 
 
 def _encode_training_split(file: Path, min_count: int, max_size: int | None) -> tuple[Vocabulary, np.ndarray]:
-    """One pass over the text numbers words as they first appear; the ranks by frequency replace those after."""
+    """In one pass over the text ids follow the order of first appearance; then the ranks by frequency replace them."""
     first_seen: defaultdict[str, int] = defaultdict()
     first_seen.default_factory = first_seen.__len__
     ids = encode_file(file, first_seen.__getitem__)
     counts = dict(zip(first_seen, np.bincount(ids).tolist(), strict=True))
     vocabulary = Vocabulary(choose_words(counts, min_count, max_size))
-    rank = np.fromiter(map(vocabulary.number, first_seen), np.int32)
+    rank = np.fromiter(map(vocabulary.id_of, first_seen), np.int32)
     return vocabulary, rank[ids]
 
 
@@ -129,13 +116,13 @@ def _read(path: Path) -> Corpus | None:
         vocabulary = Vocabulary(stored["vocabulary"].split("\n"))
         corpus = Corpus(vocabulary, *(stored[split] for split in Splits._fields))
         return corpus if stored["checksums"] == corpus.checksums() else None
-    except Exception:  # damage shows in many ways, and the mend is always to encode anew
+    except Exception:  # damage shows in many ways, and the remedy is always to encode again
         return None
 
 
 def _write(corpus: Corpus, path: Path) -> None:
     try:
-        with refusals(f"keep the encoded corpus in data.cache_dir={path.parent}"), atomic_write(path) as file:
+        with explain_os_errors(f"keep the encoded corpus in cache_dir={path.parent}"), atomic_write(path) as file:
             texts = {"vocabulary": "\n".join(corpus.vocabulary.words), "checksums": corpus.checksums()}
             torch.save(texts | dict(zip(Splits._fields, corpus[1:], strict=True)), file)
     except UserError as error:

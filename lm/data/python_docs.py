@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lm.data.sources import Splits
-from lm.files import refusals
-from lm.files.atomic import atomic_write
+from lm.files.text import write_text
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -23,19 +22,14 @@ def python_docs(root: Path) -> Splits:
 
     Every tenth document is for validation and the one after it for testing, so no document is in two splits.
     Deterministic for one Python version, in whose own folder below `root` the files are written once.
-
-    Raises:
-        UserError: if they cannot be written.
     """
     home = root / f"{platform.python_implementation()}-{platform.python_version()}".lower()
     splits = Splits(*(home / f"{split}.txt" for split in Splits._fields))
     if not all(file.is_file() for file in splits):
         documents = [document for document in _documents() if document]
-        valid, test = documents[8::10], documents[9::10]
         train = [document for i, document in enumerate(documents) if i % 10 < 8]
-        for file, part in zip(splits, (train, valid, test), strict=True):
-            with refusals(f"write data.root={root}"), atomic_write(file) as text:
-                text.write(("\n".join(part) + "\n").encode("utf-8"))
+        for file, part in zip(splits, (train, documents[8::10], documents[9::10]), strict=True):
+            write_text("\n".join(part) + "\n", file)
     return splits
 
 

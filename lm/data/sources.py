@@ -10,8 +10,8 @@ import pooch
 import requests
 
 from lm.errors import UserError
-from lm.files import system_reason
-from lm.files.atomic import replace, sync, temporary
+from lm.files.atomic import replace, temporary
+from lm.files.errors import explain_os_errors
 
 FILE_NAMES = ("{split}.txt", "wiki.{split}.tokens", "ptb.{split}.txt")
 
@@ -25,48 +25,45 @@ class Splits(NamedTuple):
 
 
 def folder(root: Path) -> Splits:
-    """The splits that lie in `root`, or else in a folder directly below it, under any of FILE_NAMES.
-
-    Raises:
-        UserError: if a split is missing or empty, or there are several corpora to choose from.
-    """
-    candidates = _candidates([root]) or _candidates(sorted(path for path in root.glob("[!.]*") if path.is_dir()))
-    whole = [files for files in candidates if all(file.is_file() for file in files)]
-    if len(whole) > 1:
-        found = " and ".join(_shown(files) for files in whole)
+    """The splits in `root`, or else in a folder directly below it, under any of FILE_NAMES."""
+    candidates = _candidates([root]) or _candidates(_folders_below(root))
+    complete = [files for files in candidates if all(file.is_file() for file in files)]
+    if len(complete) > 1:
+        every_split = (train.with_name(train.name.replace("train", "{train,valid,test}")) for train, *_ in complete)
+        found = " and ".join(map(str, every_split))
+        raise UserError(f"root={root} holds several texts, {found}: set root to a folder that holds only one.")
+    if not candidates:
+        names = " or ".join(pattern.format(split="{train,valid,test}") for pattern in FILE_NAMES)
+        packed = " (unpack the compressed files there)" if any(root.glob("*train*.*z*")) else ""
         raise UserError(
-            f"data.root={root} holds several texts, {found}: set data.root to a folder that holds only one."
+            f"No text in root={root}{packed}: put {names} there, set root to a folder that has them, "
+            "or use python_docs, which needs no files."
         )
-    if candidates:
-        return _complete((whole or candidates)[0])
-    names = " or ".join(pattern.format(split="{train,valid,test}") for pattern in FILE_NAMES)
-    packed = " (unpack the compressed files there)" if any(root.glob("*train*.*z*")) else ""
-    raise UserError(
-        f"No text in data.root={root}{packed}: put {names} there, set data.root to a folder that has them, "
-        "or use data=python_docs, which needs no files."
-    )
+    splits = (complete or candidates)[0]
+    for split, file in zip(Splits._fields, splits, strict=True):
+        if not file.is_file():
+            raise UserError(f"The {split} split is missing: put it at {file}, beside the others.")
+        if file.stat().st_size == 0:
+            raise UserError(f"The {split} split {file} is empty: put the text there, or delete all three files.")
+    return splits
 
 
 def download(root: Path, files: Mapping[str, str]) -> Splits:
-    """The splits in `root`; where there are none, `files` (address → "algorithm:checksum") are fetched first.
+    """The splits in `root`; where there are none, `files` (URL → "algorithm:checksum") are downloaded first.
 
-    Archives (`.zip`) are unpacked. Each file enters `root` whole and checked, or not at all. Splits that lie there
+    Archives (`.zip`) are unpacked. Files enter `root` atomically and with the right checksum. Splits that are there
     already must have the checksums of `files`, too, where these are not archives.
-
-    Raises:
-        UserError: if a split is missing, empty or of another text, the network is out of reach, or a checksum is wrong.
     """
-    folders = [root, *(path for path in root.glob("[!.]*") if path.is_dir())]
-    if not any(splits.train.is_file() for splits in _candidates(folders)):
+    if not any(splits.train.is_file() for splits in _candidates([root, *_folders_below(root)])):
         _fetch(root, files)
     splits = folder(root)
     for split, file in zip(Splits._fields, splits, strict=True):
-        for address, checksum in files.items():
+        for url, checksum in files.items():
             algorithm, _, expected = checksum.partition(":")
-            if split in address.rsplit("/", 1)[-1] and digest(file, algorithm) != expected:
+            if split in url.rsplit("/", 1)[-1] and digest(file, algorithm) != expected:
                 raise UserError(
-                    f"{file} is not the {split} split that this data config names: use data=text data.root={root} for "
-                    "other text, or another data.root, into which the right one is downloaded."
+                    f"{file} is not the {split} split of this corpus: use text, which reads any folder, or set root to "
+                    "another folder, into which the right one is downloaded."
                 )
     return splits
 
@@ -78,14 +75,19 @@ def has_checksums(source: Callable[[Path], Splits]) -> bool:
 
 def digest(file: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file in hexadecimal digits, computed once for each of its contents."""
-    facts = file.stat()
-    return _digest(file, algorithm, facts.st_size, facts.st_mtime_ns)
+    with explain_os_errors(f"read {file}"):
+        facts = file.stat()
+        return _digest(file, algorithm, facts.st_size, facts.st_mtime_ns)
 
 
 @functools.lru_cache
 def _digest(file: Path, algorithm: str, *facts: int) -> str:
     with file.open("rb") as data:
         return hashlib.file_digest(data, algorithm).hexdigest()
+
+
+def _folders_below(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("[!.]*") if path.is_dir())
 
 
 def _candidates(folders: Iterable[Path]) -> list[Splits]:
@@ -98,40 +100,21 @@ def _candidates(folders: Iterable[Path]) -> list[Splits]:
     return [splits for splits in named if any(file.is_file() for file in splits)]
 
 
-def _shown(splits: Splits) -> str:
-    return str(splits.train.with_name(splits.train.name.replace("train", "{train,valid,test}")))
-
-
-def _complete(files: Splits) -> Splits:
-    for split, file in zip(Splits._fields, files, strict=True):
-        if not file.is_file():
-            raise UserError(f"The {split} split is missing: put it at {file}, beside the others.")
-        if file.stat().st_size == 0:
-            raise UserError(f"The {split} split {file} is empty: put the text there, or delete all three files.")
-    return files
-
-
 def _fetch(root: Path, files: Mapping[str, str]) -> None:
-    advice = f"Put the files into data.root={root} yourself, or use data=python_docs, which needs no download."
-    try:
-        with temporary(root) as unfinished:
-            unfinished.mkdir()
-            for url, checksum in files.items():
-                unpack = pooch.Unzip(extract_dir=".") if url.endswith(".zip") else None
-                name = url.rsplit("/", 1)[-1]
+    advice = f"Put the files into root={root} yourself, or use python_docs, which needs no download."
+    with explain_os_errors(f"write root={root}"), temporary(root) as unfinished:
+        unfinished.mkdir()
+        for url, checksum in files.items():
+            unpack = pooch.Unzip(extract_dir=".") if url.endswith(".zip") else None
+            name = url.rsplit("/", 1)[-1]
+            try:
                 pooch.retrieve(url, checksum, fname=name, path=unfinished, processor=unpack, progressbar=True)
-            for file in reversed(folder(unfinished)):  # train last: where it lies, the others do, too
-                sync(file)
-                replace(file, root / file.name)
-    except requests.RequestException as error:
-        raise UserError(f"Could not download {url}: {_root_cause(error)}. {advice}") from error
-    except OSError as error:
-        reason = system_reason(error)
-        raise UserError(f"Cannot write to data.root={root}: {reason}. Set data.root to another folder.") from error
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{url} is not the file it should be: {error} {advice}") from error
+            except requests.RequestException as error:
+                raise UserError(f"Could not download {url}: {_root_cause(error)}. {advice}") from error
+            except ValueError as error:
+                raise UserError(f"{url} is not the file it should be: {error} {advice}") from error
+        for file in reversed(folder(unfinished)):  # train last: where it is, the others are, too
+            replace(file, root / file.name)
 
 
 def _root_cause(error: BaseException) -> str:

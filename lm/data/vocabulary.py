@@ -1,11 +1,11 @@
-"""Words and their numbers."""
+"""Words and their ids."""
 
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from lm.files.text import CONTROL_CHARACTER
+from lm.files.text import BYTE_ORDER_MARK, CONTROL_CHARACTER
 
 UNK = "<unk>"  # stands for every word that the vocabulary lacks
 EOS = "<eos>"  # ends every line
@@ -18,12 +18,12 @@ def is_word(text: str) -> bool:
 
 def words_of_line(line: str, eos: bool = True) -> list[str]:
     """The words of a line, without a byte order mark, and `<eos>` after them where the line does not end in it."""
-    words = line.removeprefix("\ufeff").split()
+    words = line.removeprefix(BYTE_ORDER_MARK).split()
     return [*words, EOS] if eos and words[-1:] != [EOS] else words
 
 
 class Vocabulary:
-    """The words a model knows, each with its number from 0 to V - 1, the most frequent first.
+    """The words a model knows, the most frequent first; a word's id is its place, from 0 to V - 1.
 
     Args:
         words: all different, `<unk>` and `<eos>` among them.
@@ -43,14 +43,14 @@ class Vocabulary:
     def __contains__(self, word: str) -> bool:
         return word in self.index
 
-    def number(self, word: str) -> int:
-        """The number of `word`, or that of `<unk>`."""
+    def id_of(self, word: str) -> int:
+        """The id of `word`, or that of `<unk>`."""
         return self.index.get(word, self.unk_id)
 
     def encode(self, words: Iterable[str]) -> Tensor:
-        """The numbers `[T]` of `words`."""
-        return torch.tensor([self.number(word) for word in words], dtype=torch.long)
+        """The ids `[T]` of `words`."""
+        return torch.tensor([self.id_of(word) for word in words], dtype=torch.long)
 
     def decode(self, ids: Tensor) -> list[str]:
-        """The words of numbers `[T]`."""
+        """The words of ids `[T]`."""
         return [self.words[i] for i in ids.tolist()]

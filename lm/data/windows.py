@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time, the data side: columns of text, and windows that walk down them."""
+"""Truncated back-propagation through time, the data side: parallel streams of text, cut into windows."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,49 +11,40 @@ from lm.ops import IGNORE_INDEX
 
 
 class Window(NamedTuple):
-    """Some steps of every column: inputs `[T, B]`, and targets `[T, B]`, the words that come one later."""
+    """Some steps of all streams: inputs `[T, B]`, and targets `[T, B]`, which are the inputs one step later."""
 
     inputs: Tensor
     targets: Tensor
 
 
-def training_columns(stream: Tensor, batch_size: int) -> Window:
-    """Cut a stream `[N]` into `batch_size` columns of equal length, one window as tall as they are.
+def batchify(text: Tensor, batch_size: int, name: str = "batch_size") -> Window:
+    """Cut a text `[N]` into `batch_size` streams of equal length: one window as long as they are.
 
-    What does not fill a row is left out, as is customary: fewer than `batch_size` words. Views, not copies.
-    The same cut gives the evaluation protocol of pytorch/examples, which also never scores a column's first word.
+    The last N mod B tokens are left out, and the first token of each stream is no target. Views, not copies. `name` is
+    what errors call the batch size.
     """
-    rows = len(stream) // batch_size
-    columns = stream[: rows * batch_size].view(batch_size, rows).t()
-    return Window(columns[:-1], columns[1:])
-
-
-def trimmed_columns(stream: Tensor, batch_size: int, key: str) -> Window:
-    """The same, for a number of columns that a config names under `key`.
-
-    Raises:
-        UserError: if the text is too short for them.
-    """
-    if len(stream) < 2 * batch_size:
+    length = len(text) // batch_size
+    if length < 2:
         raise UserError(
-            f"{key}={batch_size} given, but {len(stream)} words of text allow at most {len(stream) // 2}: "
-            "every column needs a word and the one after it."
+            f"{name}={batch_size} given, but {len(text)} tokens of text allow at most {len(text) // 2}: every stream "
+            "needs a token and the one after it."
         )
-    return training_columns(stream, batch_size)
+    streams = text[: length * batch_size].view(batch_size, length).t()
+    return Window(streams[:-1], streams[1:])
 
 
-def evaluation_columns(stream: Tensor, batch_size: int, eos_id: int) -> Window:
-    """Cut a stream `[N]` into `batch_size` columns, or N if these are fewer, in which each word is a target once.
+def batchify_padded(text: Tensor, batch_size: int, eos_id: int) -> Window:
+    """Cut a text `[N]` into `batch_size` streams, or N if these are fewer, in which each token is a target once.
 
-    The first word's context is `<eos>`, that of a later column's first word is the word before it.
-    The last column is padded with targets IGNORE_INDEX.
+    The first token is predicted from `<eos>`, a later stream's first token from the token before it. The last streams
+    are padded with targets IGNORE_INDEX.
     """
-    batch_size = min(batch_size, max(1, len(stream)))  # more would hold nothing but padding
-    rows = -(-len(stream) // batch_size)
-    padding = rows * batch_size - len(stream)
-    inputs = torch.cat([stream.new_tensor([eos_id]), stream[:-1], stream.new_full((padding,), eos_id)])
-    targets = torch.cat([stream, stream.new_full((padding,), IGNORE_INDEX)])
-    return Window(inputs.view(batch_size, rows).t(), targets.view(batch_size, rows).t())
+    batch_size = min(batch_size, max(1, len(text)))  # more would hold nothing but padding
+    length = -(-len(text) // batch_size)
+    padding = length * batch_size - len(text)
+    inputs = torch.cat([text.new_tensor([eos_id]), text[:-1], text.new_full((padding,), eos_id)])
+    targets = torch.cat([text, text.new_full((padding,), IGNORE_INDEX)])
+    return Window(inputs.view(batch_size, length).t(), targets.view(batch_size, length).t())
 
 
 def split_length(length: int, bptt: int) -> list[int]:
@@ -78,23 +69,22 @@ def jittered_lengths(length: int, bptt: int, generator: torch.Generator) -> list
 class Windows:
     """The windows of one epoch after another, resumable at any window.
 
-    A plain iterable: Lightning would put a sampler into a map-style dataset and shuffle the columns apart.
-    With `jitter` the lengths are drawn once and shuffled anew for every epoch, so that window boundaries move
-    while the number of windows, which Lightning asks for only once, stays.
+    An iterable, because Lightning would give a map-style dataset a sampler, which shuffles the streams.
 
     Args:
-        columns: inputs and targets `[L, B]`.
+        streams: inputs and targets `[L, B]`.
         bptt: steps in a window.
-        jitter: whether to vary the lengths (see `jittered_lengths`).
+        jitter: vary the lengths (see `jittered_lengths`): they are drawn once, since Lightning asks for the number of
+            windows only once, and shuffled for every epoch.
         seed: of the lengths and their order.
     """
 
-    def __init__(self, columns: Window, bptt: int, jitter: bool = False, seed: int = 0) -> None:
-        self.columns = columns
+    def __init__(self, streams: Window, bptt: int, jitter: bool = False, seed: int = 0) -> None:
+        self.streams = streams
         self.bptt = bptt
         self.jitter = jitter
         self.seed = seed
-        steps = len(columns.inputs)
+        steps = len(streams.inputs)
         self.lengths = jittered_lengths(steps, bptt, self._generator(0)) if jitter else split_length(steps, bptt)
         self.epoch = -1
         self.position = 0  # windows of this epoch that are done
@@ -111,17 +101,15 @@ class Windows:
         lengths = self._lengths_of_epoch()
         start = sum(lengths[: self.position])
         for length in lengths[self.position :]:
-            yield Window(*(ids[start : start + length].long() for ids in self.columns))
+            yield Window(*(ids[start : start + length].long() for ids in self.streams))
             # only now: a checkpoint that is written before a step begins with the window of that step
             self.position += 1
             start += length
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration go on where `state` stood."""
         self.epoch, self.position, self.resuming = state["epoch"], state["position"], True
 
     def _lengths_of_epoch(self) -> list[int]:

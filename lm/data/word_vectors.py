@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,36 +14,31 @@ from torch import Tensor
 
 from lm.data.vocabulary import Vocabulary
 from lm.errors import UserError
-from lm.files import refusals
-from lm.files.text import checked
+from lm.files.errors import explain_os_errors
+from lm.files.text import checked_lines
 
-SIZE_KEY = "model.embedding.embedding_size"
+Stream = io.BufferedReader | gzip.GzipFile
+Vectors = Iterator[tuple[str, Sequence[str] | Sequence[float], str]]  # word, values, and where they are
 
 
 @torch.no_grad()
 def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor) -> int:
-    """Put the vectors of a file into the rows of an embedding `[V, E]`; rows whose word the file lacks stay.
+    """Load the vectors of a file into an embedding `[V, E]` and return how many words were found; other rows stay.
 
-    The file may be compressed by gzip. In the text format of GloVe each line is a word and its numbers, separated by
+    The file may be compressed by gzip. In the text format of GloVe each line is a word and its values, separated by
     spaces or tabs; word2vec's has a line before them with the numbers of words and of dimensions, and so has its binary
     format. Words are compared as they are written; of a word that comes twice the first vector counts.
-
-    Returns:
-        How many words were found.
-
-    Raises:
-        UserError: if the file cannot be read, is cut short or of another format, or has vectors of another size than E.
     """
-    name, size = f"model.embedding.pretrained={path}", weight.size(1)
+    name = str(path)
     found: set[str] = set()
-    with refusals(f"read {name}"), Path(path).expanduser().open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
+    with explain_os_errors(f"read {name}"), Path(path).expanduser().open("rb") as file:
+        is_compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = gzip.GzipFile(fileobj=file) if compressed else file
+        stream = gzip.GzipFile(fileobj=file) if is_compressed else file
         try:
-            for word, numbers, place in _vectors(stream, size, name):
+            for word, values, place in _vectors(stream, weight.size(1), name):
                 if word in vocabulary and word not in found:
-                    weight[vocabulary.number(word)] = torch.tensor(_finite(numbers, place))
+                    weight[vocabulary.id_of(word)] = torch.tensor(_finite(values, place))
                     found.add(word)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UserError(f"{name} is damaged or cut short ({error}): download it again.") from error
@@ -52,51 +46,50 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor) -> in
 
 
 def vectors_text(vocabulary: Vocabulary, vectors: Tensor) -> str:
-    """Vectors `[V, E]` in word2vec's text format, with digits enough for the same fp32 numbers."""
+    """Vectors `[V, E]` in word2vec's text format, with digits enough for the same fp32 values."""
     lines = [f"{len(vectors)} {vectors.size(1)}"]
     for word, vector in zip(vocabulary.words, vectors.tolist(), strict=True):
         lines.append(" ".join([word, *(f"{value:.9g}" for value in vector)]))
     return "\n".join(lines) + "\n"
 
 
-Vectors = Iterator[tuple[str, Sequence[str] | Sequence[float], str]]
-
-
-def _vectors(stream: io.BufferedReader | gzip.GzipFile, size: int, name: str) -> Vectors:
-    """Each word with its numbers, and where they stand."""
+def _vectors(stream: Stream, size: int, name: str) -> Vectors:
     header = re.fullmatch(rb"(?:\xef\xbb\xbf)?(\d+)[ \t](\d+)\s*", stream.readline(1000))
     beginning = stream.readline().split()
     stream.seek(0)
-    if header and (stated := int(header[2])) != size:
-        raise UserError(f"{name} has vectors of {stated} numbers, but {SIZE_KEY}={size}: make them equal.")
-    count = int(header[1]) if header else 0
-    binary = header and beginning and not _is_number(beginning[-1])
-    read = 0
-    for each in _binary(stream, count, size, name) if binary else _text(stream, bool(header), size, name):
-        read += 1
+    if header is None:
+        yield from _text(stream, False, size, name)
+        return
+    stated, stated_size = map(int, header.groups())
+    if stated_size != size:
+        raise UserError(f"{name} has vectors of {stated_size} values, but embedding_size={size}: make them equal.")
+    is_binary = beginning and not _is_number(beginning[-1])
+    vectors = _binary(stream, stated, size, name) if is_binary else _text(stream, True, size, name)
+    count = 0
+    for each in vectors:
         yield each
-    if read < count:
-        raise UserError(f"{name} is cut short: it has {read:,} of the {count:,} vectors that its first line names.")
+        count += 1
+    if count < stated:
+        raise UserError(f"{name} is cut short: it has {count:,} of the {stated:,} vectors that its first line names.")
 
 
-def _text(stream: io.BufferedReader | gzip.GzipFile, header: bool, size: int, name: str) -> Vectors:
-    lines = checked(io.TextIOWrapper(stream, encoding="utf-8-sig"), name)
-    established = header  # that the vectors are of this size: a longer line is one whose word has spaces in it
-    for number, line in enumerate(lines, 1):
-        fields = re.split(r"[ \t]+", line.rstrip())
-        if not line.strip() or (header and number == 1):
+def _text(stream: Stream, has_header: bool, size: int, name: str) -> Vectors:
+    is_size_certain = has_header  # then a longer line is one whose word has spaces in it
+    for number, line in enumerate(checked_lines(io.TextIOWrapper(stream, encoding="utf-8-sig"), name), 1):
+        if not line.strip() or (has_header and number == 1):
             continue
+        fields = re.split(r"[ \t]+", line.rstrip())
         place = f"line {number} of {name}"
-        numbers = len(fields) - 1
-        if not established and numbers > size and not all(map(_is_number, fields[1:-size])):
-            numbers = size
-        if numbers < size or (numbers > size and not established):
-            raise UserError(f"{place} has {numbers} numbers after its word, but {SIZE_KEY}={size}: make them equal.")
-        established = True
+        values = len(fields) - 1
+        if not is_size_certain and values > size and not all(map(_is_number, fields[1:-size])):
+            values = size
+        if values < size or (values > size and not is_size_certain):
+            raise UserError(f"{place} has {values} values after its word, but embedding_size={size}: make them equal.")
+        is_size_certain = True
         yield " ".join(fields[:-size]), fields[-size:], place
 
 
-def _binary(stream: io.BufferedReader | gzip.GzipFile, count: int, size: int, name: str) -> Vectors:
+def _binary(stream: Stream, count: int, size: int, name: str) -> Vectors:
     stream.readline()
     for number in range(1, count + 1):
         word = bytearray()
@@ -105,11 +98,11 @@ def _binary(stream: io.BufferedReader | gzip.GzipFile, count: int, size: int, na
         data = stream.read(4 * size)
         if len(data) < 4 * size:
             return
-        numbers = np.frombuffer(data, "<f4").tolist()
-        yield word.removeprefix(b"\n").decode(errors="replace"), numbers, f"vector {number} of {name}"
+        values = np.frombuffer(data, "<f4").tolist()
+        yield word.removeprefix(b"\n").decode(errors="replace"), values, f"vector {number} of {name}"
 
 
-def _is_number(field: Any) -> bool:
+def _is_number(field: str | bytes | float) -> bool:
     try:
         float(field)
     except ValueError:
@@ -118,6 +111,7 @@ def _is_number(field: Any) -> bool:
 
 
 def _finite(values: Sequence[str] | Sequence[float], place: str) -> list[float]:
-    if all(map(_is_number, values)) and all(math.isfinite(float(value)) for value in values):
-        return [float(value) for value in values]
-    raise UserError(f"{place} has something else than finite numbers after its word.")
+    numbers = [float(value) if _is_number(value) else math.nan for value in values]
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"{place} has something else than finite numbers after its word.")
+    return numbers

@@ -13,7 +13,7 @@ from lightning import Fabric
 from rich.progress import track
 from torch import Tensor
 
-from lm.data import TextDataModule
+from lm.data.datamodule import TextDataModule
 from lm.evaluation.config import PLAIN, Evaluation
 from lm.evaluation.dynamic_evaluation import DynamicEvaluation, root_mean_squares
 from lm.evaluation.scoring import Mixture, TokenScores, measure

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lm.data.windows import Window, evaluation_columns, trimmed_columns
+from lm.data.windows import Window, batchify, batchify_padded
 from lm.errors import UserError
 from lm.models import Core
 
@@ -66,8 +66,8 @@ class Protocol:
             UserError: if the text is too short for them.
         """
         if self.trim:
-            return trimmed_columns(stream, self.columns, "evaluation.columns")
-        return evaluation_columns(stream, self.columns, eos_id)
+            return batchify(stream, self.columns, "evaluation.columns")
+        return batchify_padded(stream, self.columns, eos_id)
 
     def windows(self, columns: Window) -> list[ScoredWindow]:
         """The windows of a fitted layout, views of the columns; the first one scores all its words."""

@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lm.errors import UserError
-from lm.files import refusals
 from lm.files.atomic import atomic_write
+from lm.files.errors import explain_os_errors
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -19,7 +19,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     form = check_format(path)
-    with refusals(f"write {path}"), atomic_write(path) as file:
+    with explain_os_errors(f"write {path}"), atomic_write(path) as file:
         figure.savefig(file, dpi=120, format=form)
     return path
 

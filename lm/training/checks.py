@@ -17,7 +17,7 @@ from lm.errors import UserError
 from lm.ops import check_precision
 
 if TYPE_CHECKING:
-    from lm.data import TextDataModule
+    from lm.data.datamodule import TextDataModule
 
 LARGEST_VOCABULARY = 2**31 - 1  # token ids are int32
 # what callbacks may monitor, see `lm.training.module`

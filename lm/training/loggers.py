@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from lm.files import refusals, system_reason, warn
+from lm.files.errors import explain_os_errors, os_error_reason, warn
 
 
 def report_thread_error(error: threading.ExceptHookArgs) -> None:
@@ -28,7 +28,7 @@ class _OutlivesFullDisk(Logger):
         Raises:
             UserError: if the folder cannot be made.
         """
-        with refusals(f"log to {self.save_dir}"):
+        with explain_os_errors(f"log to {self.save_dir}"):
             return super().experiment  # type: ignore[misc]  # of the logger beside this class
 
     @contextmanager
@@ -37,7 +37,7 @@ class _OutlivesFullDisk(Logger):
         try:
             yield
         except (OSError, ValueError) as error:  # Lightning makes the latter of the former
-            if not (reason := system_reason(error)):
+            if not (reason := os_error_reason(error)):
                 raise
             if not self.has_failed:
                 self.has_failed = True

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lm.evaluation.perplexity import verdict
-from lm.files import json_text, write_text
+from lm.files.text import json_text, write_text
 from lm.training.callbacks.validation_samples import tensorboard
 
 COMPARED = ("model", "optimizer", "scheduler", "data", "seed", "trainer")

@@ -8,16 +8,16 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from lm.config.launch import has_shared_name, is_first_process
 from lm.errors import UserError
-from lm.files import refusals
+from lm.files.errors import explain_os_errors
 
 LOCK = ".lock"
 EARLIER_SWEEP = ("multirun.yaml", "sweep.csv", "**/.hydra")  # what one leaves behind
@@ -30,11 +30,9 @@ class RunFolder(Callback):
     """Before Hydra writes anything, gives a run or a sweep a folder of its own, or locks the one that was asked for."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Take hydra.run.dir."""
         self._take(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Take hydra.sweep.dir."""
         self._take(config, "sweep")
 
     def _take(self, config: DictConfig, mode: str) -> None:
@@ -56,85 +54,63 @@ class RunFolder(Callback):
 
 def create(folder: Path) -> Path:
     """Create a folder, under its name with _2, _3, … where another process was quicker, and return its path."""
-    with refusals(f"write {folder}"):
+    path, number = folder, 1
+    with explain_os_errors(f"write {folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            path = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
+        while True:
             try:
                 path.mkdir()
+                break
             except FileExistsError:
-                continue
-            _created.add(path.absolute())
-            break
+                number += 1
+                path = folder.with_name(f"{folder.name}_{number}")
+    _created.add(path.absolute())
     return path
 
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Hold a folder in a block; where this process has created another one for the run, that is left.
-
-    Raises:
-        UserError: if another process holds it.
-    """
+    """Lock a folder for a block; a folder that Hydra has created in vain, because the run resumes, is removed."""
     path = Path(folder).absolute()
     for unused in _created - {path}:
         if (unused / LOCK).exists():
             atexit.register(_remove_unused, unused)
-    is_ours = path in _held
+    was_held = path in _held
     hold(path)
     try:
         yield
     finally:
-        if not is_ours and path in _held:
+        if not was_held:
             _release(path)
 
 
 def hold(folder: Path) -> None:
-    """Lock a folder until this process ends, however it ends; of several processes of one run, the first does.
-
-    Raises:
-        UserError: if another process holds it.
-    """
+    """Lock a folder until this process ends, however it ends; of several processes of one run, rank 0 does."""
     folder = folder.absolute()
     if folder in _held or not is_first_process():
         return
-    with refusals(f"write {folder}"):
+    with explain_os_errors(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         file = Path(folder, LOCK).open("a+", encoding="utf-8")  # noqa: SIM115  (open until this process ends)
     file.seek(0)
-    holder = file.read().split()
+    pid, _, host = file.read().strip().partition(" ")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = True
     except BlockingIOError:
         is_free = False
-    except OSError:  # a file system without locks
-        is_free = not _may_run(holder)
-    else:
-        is_free = True
+    except OSError:  # a file system without locks; whether a process of another host still runs, nobody can tell
+        is_free = not pid or (host == socket.gethostname() and not psutil.pid_exists(int(pid)))
     if not is_free:
         file.close()
-        pid, host = holder if len(holder) == 2 else ("unknown", "unknown")
         raise UserError(
-            f"{folder} is used by process {pid} on {host}: wait until it has ended, stop it, or choose another folder "
-            "by hydra.run.dir or, for a sweep, hydra.sweep.dir."
+            f"{folder} is used by process {pid or 'unknown'} on {host or 'unknown'}: wait until it has ended, stop it, "
+            "or choose another folder by hydra.run.dir or, for a sweep, hydra.sweep.dir."
         )
     file.truncate(0)
     print(os.getpid(), socket.gethostname(), file=file, flush=True)
     _held[folder] = file
     atexit.register(_release, folder)
-
-
-def _may_run(holder: list[str]) -> bool:
-    """Whether a process that has left its number and host may still run; on another host nobody can tell."""
-    if len(holder) != 2 or holder[1] != socket.gethostname():
-        return bool(holder)
-    try:
-        os.kill(int(holder[0]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # of another user
-    return True
 
 
 def _release(folder: Path) -> None:
@@ -144,7 +120,6 @@ def _release(folder: Path) -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run which then went on in another."""
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", LOCK}:
         _release(folder)
         shutil.rmtree(folder, ignore_errors=True)

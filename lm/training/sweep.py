@@ -16,7 +16,7 @@ from rich.table import Table
 from lm.config import signals
 from lm.config.cli import ERROR_FILE, STOPPED
 from lm.errors import UserError
-from lm.files import write_text
+from lm.files.text import write_text
 
 METRICS_FILE = "metrics.json"  # what a job that ended well has left in its folder
 COLUMNS = ("job", "overrides", "val/loss", "val/ppl", "test/ppl", "status")

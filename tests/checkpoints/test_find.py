@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lm import LanguageModel
-from lm.checkpoints.find import announced_checkpoint, find_checkpoint
+from lm.checkpoints.find import announced_checkpoint, beside, find_checkpoint
 from lm.errors import UserError
 from scripts.export import export
 from tests.conftest import ADAM, composed, tiny_config
@@ -62,6 +62,24 @@ def test_the_file_that_was_taken_is_named(runs, capsys):
     assert capsys.readouterr().err == "ckpt=last is runs/train/2/checkpoints/last.ckpt\n"
     announced_checkpoint("runs/train/1/checkpoints/best.ckpt")
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("best.ckpt", "best.json"),
+        ("../best.v2.ckpt", "../best.v2.json"),
+        ("folder.v1", "folder.v1.json"),
+        ("..", "../../up.json"),
+    ],
+)
+def test_a_result_lies_beside_its_checkpoint_by_a_plain_path(tmp_path, monkeypatch, given, place):
+    here = tmp_path / "up" / "here"
+    (here / "folder.v1").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    found = beside(given, ".json")
+    assert found == (here / place).resolve()
+    assert ".." not in found.parts
 
 
 def test_a_run_folder_loads_and_its_results_lie_beside_its_checkpoint(trained):

@@ -9,10 +9,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lm.data import EOS, UNK, TextDataModule
+from lm.data import EOS, UNK
 from lm.data.corpus import encode
+from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
-from lm.data.windows import IGNORE_INDEX, Window, Windows, evaluation_columns, training_columns
+from lm.data.windows import IGNORE_INDEX, Window, Windows, batchify, batchify_padded
 from lm.errors import UserError
 
 BIDI = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
@@ -72,23 +73,23 @@ def test_bytes_that_are_no_text_are_refused_with_file_and_place(data):
 @given(st.integers(1, 200), st.integers(1, 30), st.integers(1, 20))
 def test_evaluation_windows_score_every_word_once_in_its_order(length, batch_size, bptt):
     stream = torch.arange(length)
-    windows = list(Windows(evaluation_columns(stream, batch_size, eos_id=0), bptt))
+    windows = list(Windows(batchify_padded(stream, batch_size, eos_id=0), bptt))
     targets = torch.cat([window.targets for window in windows]).t().flatten()
     assert targets[targets != IGNORE_INDEX].tolist() == stream.tolist()
     assert all(1 <= len(window.inputs) <= bptt for window in windows)
 
 
 @given(st.integers(4, 200), st.integers(1, 30), st.integers(1, 20), st.booleans())
-def test_training_windows_cover_their_columns_once(length, batch_size, bptt, jitter):
-    columns = training_columns(torch.arange(length), min(batch_size, length // 2))
-    windows = list(Windows(columns, bptt, jitter, seed=length))
+def test_training_windows_cover_their_streams_once(length, batch_size, bptt, jitter):
+    streams = batchify(torch.arange(length), min(batch_size, length // 2))
+    windows = list(Windows(streams, bptt, jitter, seed=length))
     covered = Window(*(torch.cat(parts) for parts in zip(*windows, strict=True)))
-    assert torch.equal(covered.inputs, columns.inputs)
-    assert torch.equal(covered.targets, columns.inputs + 1)
+    assert torch.equal(covered.inputs, streams.inputs)
+    assert torch.equal(covered.targets, streams.inputs + 1)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a\n", "batch_size=20 given, but 2 words"), ("", "empty")])
-def test_a_split_smaller_than_its_columns_is_refused(tmp_path, text, message):
+@pytest.mark.parametrize(("text", "message"), [("a\n", "batch_size=20 given, but 2 tokens"), ("", "empty")])
+def test_a_split_too_short_for_its_streams_is_refused(tmp_path, text, message):
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text(text)
     with pytest.raises(UserError, match=message):

@@ -96,9 +96,9 @@ def test_words_with_control_characters_are_unk(tmp_path):
     assert words(loaded, "valid") == [UNK, EOS]
 
 
-def test_the_share_of_unk_leaves_line_ends_out(tmp_path):
+def test_the_unk_rate_leaves_line_ends_out(tmp_path):
     loaded = load_corpus(splits_of(tmp_path, valid="a d\n\n\nc e\n"), tmp_path / "cache")
-    assert (loaded.unknown_share("train"), loaded.unknown_share("valid")) == (0, 0.5)
+    assert (loaded.unk_rate("train"), loaded.unk_rate("valid")) == (0, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_cache_that_cannot_be_written_is_warned_of_and_done_without(tmp_path, 
     (tmp_path / "file").write_text("")
     loaded = load_corpus(splits_of(tmp_path), tmp_path / "file" / "cache")
     assert len(loaded.train)
-    assert "Warning: Cannot keep the encoded corpus in data.cache_dir=" in capsys.readouterr().err
+    assert "Warning: Cannot keep the encoded corpus in cache_dir=" in capsys.readouterr().err
 
 
 def test_wikitext2_has_its_published_counts(wikitext2, tmp_path):

@@ -1,12 +1,13 @@
-"""The data module: each process its own columns, and sizes that do not fit refused."""
+"""The data module: each process its own streams, and sizes that do not fit refused."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lm.data import IGNORE_INDEX, TextDataModule
-from lm.data.sources import folder
+from lm.data import IGNORE_INDEX
+from lm.data.datamodule import TextDataModule
+from lm.data.sources import Splits, folder
 from lm.errors import UserError
 
 
@@ -25,7 +26,7 @@ def targets_of(windows):
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_the_columns_of_one(make_data, world_size):
+def test_processes_share_the_streams_of_one(make_data, world_size):
     sizes = {"batch_size": 6, "eval_batch_size": 7}
     alone = make_data(**sizes)
     together = [make_data(world_size, rank, **sizes) for rank in range(world_size)]
@@ -58,17 +59,19 @@ def test_jitter_is_for_training_only(make_data):
 
 
 def test_batch_size_that_the_corpus_does_not_allow_is_refused(make_data):
-    with pytest.raises(UserError, match=r"data.batch_size=5000 given, but \d+ words of text allow at most \d+"):
+    with pytest.raises(UserError, match=r"^batch_size=5000 given, but \d+ tokens of text allow at most \d+"):
         make_data(batch_size=5000).train_dataloader()
 
 
 def test_batch_size_that_the_devices_cannot_share_is_refused(make_data):
-    with pytest.raises(UserError, match=r"data.batch_size=5 cannot be divided among 2 devices: use a multiple of 2"):
+    with pytest.raises(
+        UserError, match=r"^batch_size=5 given, but it cannot be divided among 2 devices: use a multiple of 2"
+    ):
         make_data(world_size=2, batch_size=5).train_dataloader()
 
 
-def test_fewer_evaluation_columns_than_devices_are_refused(make_data):
-    with pytest.raises(UserError, match=r"eval_batch_size must be at least the number of devices, 3"):
+def test_fewer_evaluation_streams_than_devices_are_refused(make_data):
+    with pytest.raises(UserError, match=r"^eval_batch_size=2 given, but each of 3 devices"):
         make_data(world_size=3, eval_batch_size=2).val_dataloader()
 
 
@@ -82,5 +85,10 @@ def test_text_that_cannot_be_read_is_one_line(tmp_path):
     def unreadable(root):
         raise PermissionError(13, "Permission denied", str(root / "train.txt"))
 
-    with pytest.raises(UserError, match=r"Cannot read the text in data\.root=.*Permission denied.*train\.txt"):
+    def dangling(root):
+        return Splits(*(root / name for name in "abc"))
+
+    with pytest.raises(UserError, match=r"^Cannot read the text in root=.*: Permission denied\.$"):
         TextDataModule(unreadable, tmp_path, tmp_path / "cache").train_dataloader()
+    with pytest.raises(UserError, match=r"^Cannot read /.*/a: No such file or directory\.$"):
+        TextDataModule(dangling, tmp_path, tmp_path / "cache").train_dataloader()

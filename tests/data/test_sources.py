@@ -34,7 +34,7 @@ def test_folder_finds_splits_under_every_name(tmp_path, pattern, below):
 
 
 def test_folder_without_text_says_what_to_put_where(tmp_path):
-    with pytest.raises(UserError, match=r"No text in data.root=.*put \{train,valid,test\}.txt .*data=python_docs"):
+    with pytest.raises(UserError, match=r"No text in root=.*put \{train,valid,test\}.txt .*use python_docs"):
         sources.folder(tmp_path)
 
 
@@ -45,7 +45,7 @@ def test_several_texts_to_choose_from_are_refused_by_name(tmp_path, places):
     for place, pattern in places:
         write_splits(tmp_path / place, pattern)
     shown = [str(tmp_path / place / pattern.format(split="{train,valid,test}")) for place, pattern in places]
-    with pytest.raises(UserError, match=re.escape(f"holds several texts, {shown[0]} and {shown[1]}: set data.root")):
+    with pytest.raises(UserError, match=re.escape(f"holds several texts, {shown[0]} and {shown[1]}: set root")):
         sources.folder(tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_the_text_in_root_wins_over_those_in_folders_and_a_whole_text_over_parts
 
 def test_compressed_splits_are_to_be_unpacked(tmp_path):
     (tmp_path / "train.txt.gz").touch()
-    with pytest.raises(UserError, match=r"No text in data\.root=.* \(unpack the compressed files there\)"):
+    with pytest.raises(UserError, match=r"No text in root=.* \(unpack the compressed files there\)"):
         sources.folder(tmp_path)
 
 
@@ -73,7 +73,7 @@ def test_a_named_corpus_is_refused_where_another_text_lies_in_its_place(server, 
     shutil.copytree(served, tmp_path / "root" / "below")
     sources.download(tmp_path / "root", files)
     (tmp_path / "root" / "below" / "test.txt").write_text("other text\n")
-    with pytest.raises(UserError, match=r"test\.txt is not the test split that this data config names: use data=text"):
+    with pytest.raises(UserError, match=r"test\.txt is not the test split of this corpus: use text"):
         sources.download(tmp_path / "root", files)
 
 
@@ -193,18 +193,18 @@ def test_wrong_checksum_leaves_nothing_behind_and_says_what_to_do(server, tmp_pa
     served, address = server
     files = checksums(served, address)
     (served / "valid.txt").write_text("something else")
-    with pytest.raises(UserError, match=r"valid\.txt is not the file it should be.*Put the files into data\.root"):
+    with pytest.raises(UserError, match=r"valid\.txt is not the file it should be.*Put the files into root="):
         sources.download(tmp_path / "root", files)
     assert list((tmp_path / "root").iterdir()) == []
 
 
 def test_no_network_says_what_to_do(tmp_path):
     files = {"http://127.0.0.1:9/train.txt": "sha256:" + "0" * 64}
-    with pytest.raises(UserError, match=r"Could not download http://127\.0\.0\.1:9/train\.txt.*data=python_docs"):
+    with pytest.raises(UserError, match=r"Could not download http://127\.0\.0\.1:9/train\.txt.*use python_docs"):
         sources.download(tmp_path / "root", files)
 
 
 def test_download_into_a_place_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"Cannot write to data\.root=.*Set data\.root"):
+    with pytest.raises(UserError, match=r"Cannot write root=.*: Not a directory\."):
         sources.download(tmp_path / "file" / "root", {"http://127.0.0.1:9/train.txt": "sha256:0"})

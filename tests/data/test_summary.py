@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from lm.data import TextDataModule
+from lm.data.datamodule import TextDataModule
 from lm.data.sources import download, folder
 from lm.data.summary import print_summary
 
@@ -19,7 +19,7 @@ def text(tmp_path):
     return write
 
 
-def test_files_tokens_and_the_share_of_unk_are_printed_and_a_half_is_warned_of(text, tmp_path, capsys):
+def test_files_tokens_and_the_unk_rate_are_printed_and_a_half_is_warned_of(text, tmp_path, capsys):
     print_summary(text())
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [

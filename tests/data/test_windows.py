@@ -1,4 +1,4 @@
-"""BPTT windows: every target is the word after its input, columns stay columns, and iteration can resume."""
+"""BPTT windows: every target is the token after its input, streams stay streams, and iteration can resume."""
 
 import itertools
 
@@ -9,16 +9,16 @@ from lm.data.windows import (
     IGNORE_INDEX,
     Window,
     Windows,
-    evaluation_columns,
+    batchify,
+    batchify_padded,
     jittered_lengths,
     split_length,
-    training_columns,
 )
 
 EOS_ID = 999
 
 
-def stream(length: int) -> torch.Tensor:
+def text_of(length: int) -> torch.Tensor:
     return torch.arange(length, dtype=torch.int32)
 
 
@@ -27,15 +27,15 @@ def joined(windows) -> Window:
     return Window(*(torch.cat([part[i] for part in parts]) for i in range(2)))
 
 
-def test_training_columns_walk_down_the_text_with_targets_one_later():
-    inputs, targets = training_columns(stream(23), 4)
+def test_batchify_cuts_streams_with_targets_one_later():
+    inputs, targets = batchify(text_of(23), 4)
     assert inputs.T.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8], [10, 11, 12, 13], [15, 16, 17, 18]]
     assert torch.equal(targets, inputs + 1)
 
 
-def test_training_columns_are_views_of_the_stream():
-    text = stream(1000)
-    inputs, targets = training_columns(text, 10)
+def test_batchified_streams_are_views_of_the_text():
+    text = text_of(1000)
+    inputs, targets = batchify(text, 10)
     assert {inputs.untyped_storage().data_ptr(), targets.untyped_storage().data_ptr()} == {
         text.untyped_storage().data_ptr()
     }
@@ -45,7 +45,7 @@ def test_training_columns_are_views_of_the_stream():
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 10])
 @pytest.mark.parametrize("bptt", [1, 4, 200])
 def test_evaluation_scores_every_token_once_in_view_of_the_word_before_it(length, batch_size, bptt):
-    inputs, targets = joined(Windows(evaluation_columns(stream(length), batch_size, EOS_ID), bptt))
+    inputs, targets = joined(Windows(batchify_padded(text_of(length), batch_size, EOS_ID), bptt))
     scored = targets != IGNORE_INDEX
     assert sorted(targets[scored].tolist()) == list(range(length))
     context_of = dict(zip(targets[scored].tolist(), inputs[scored].tolist(), strict=True))
@@ -53,31 +53,31 @@ def test_evaluation_scores_every_token_once_in_view_of_the_word_before_it(length
 
 
 @pytest.mark.parametrize("bptt", [1, 3, 5, 100])
-def test_windows_joined_are_the_columns(bptt):
-    columns = training_columns(stream(50), 4)
-    windows = Windows(columns, bptt)
+def test_windows_joined_are_the_streams(bptt):
+    streams = batchify(text_of(50), 4)
+    windows = Windows(streams, bptt)
     parts = list(windows)
     assert len(parts) == len(windows) == -(-11 // bptt)
     assert all(len(part.inputs) == bptt for part in parts[:-1])
     together = joined(parts)
     assert together.inputs.dtype == torch.long
-    assert torch.equal(together.inputs, columns.inputs)
-    assert torch.equal(together.targets, columns.targets)
+    assert torch.equal(together.inputs, streams.inputs)
+    assert torch.equal(together.targets, streams.targets)
 
 
 def test_the_examples_protocol_leaves_its_documented_tokens_unscored():
-    _, targets = training_columns(stream(245_569), 10)
+    _, targets = batchify(text_of(245_569), 10)
     assert targets.numel() == (245_569 // 10 - 1) * 10 == 245_550
 
 
-def test_jittered_windows_cover_the_columns_with_other_boundaries_each_epoch():
-    columns = training_columns(stream(4000), 2)
-    windows = Windows(columns, 35, jitter=True, seed=1)
+def test_jittered_windows_cover_the_streams_with_other_boundaries_each_epoch():
+    streams = batchify(text_of(4000), 2)
+    windows = Windows(streams, 35, jitter=True, seed=1)
     epochs = [[len(part.inputs) for part in windows] for _ in range(3)]
     assert epochs[0] != epochs[1] != epochs[2]
     assert {len(epoch) for epoch in epochs} == {len(windows)}
-    assert torch.equal(joined(windows).inputs, columns.inputs)
-    same_seed, other_seed = (Windows(columns, 35, jitter=True, seed=seed) for seed in (1, 2))
+    assert torch.equal(joined(windows).inputs, streams.inputs)
+    same_seed, other_seed = (Windows(streams, 35, jitter=True, seed=seed) for seed in (1, 2))
     assert [len(part.inputs) for part in same_seed] == epochs[0]
     assert [len(part.inputs) for part in other_seed] != epochs[0]
 
@@ -91,8 +91,8 @@ def test_jittered_lengths_follow_their_distribution():
     assert lengths.min() >= 5
 
 
-def test_every_epoch_starts_at_the_top():
-    windows = Windows(training_columns(stream(50), 4), 3)
+def test_every_epoch_starts_at_the_beginning():
+    windows = Windows(batchify(text_of(50), 4), 3)
     next(iter(windows))
     assert torch.equal(joined(windows).inputs, joined(windows).inputs)
 
@@ -100,14 +100,14 @@ def test_every_epoch_starts_at_the_top():
 @pytest.mark.parametrize("jitter", [False, True])
 @pytest.mark.parametrize("taken", [1, 5])
 def test_a_restored_iteration_begins_with_the_window_that_was_under_way(jitter, taken):
-    columns = training_columns(stream(2000), 4)
-    windows = Windows(columns, 20, jitter, seed=3)
+    streams = batchify(text_of(2000), 4)
+    windows = Windows(streams, 20, jitter, seed=3)
     list(windows)  # an epoch before, so that the epoch counts
     iterator = iter(windows)
     *_, under_way = itertools.islice(iterator, taken)
     state = windows.state_dict()
     rest = [part.inputs.tolist() for part in (under_way, *iterator)]
-    restored = Windows(columns, 20, jitter, seed=3)
+    restored = Windows(streams, 20, jitter, seed=3)
     restored.load_state_dict(state)
     assert [part.inputs.tolist() for part in restored] == rest
     assert [part.inputs.tolist() for part in restored] == [part.inputs.tolist() for part in windows]
@@ -118,7 +118,7 @@ def test_split_length_leaves_the_rest_to_the_last_window():
     assert split_length(8, 4) == [4, 4]
 
 
-def test_more_evaluation_columns_than_words_take_no_more_memory_than_the_words():
-    inputs, targets = evaluation_columns(stream(7), 10**9, EOS_ID)
+def test_more_evaluation_streams_than_tokens_take_no_more_memory_than_the_tokens():
+    inputs, targets = batchify_padded(text_of(7), 10**9, EOS_ID)
     assert inputs.shape == targets.shape == (1, 7)
-    assert torch.equal(targets[0], stream(7))
+    assert torch.equal(targets[0], text_of(7))

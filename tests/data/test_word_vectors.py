@@ -76,9 +76,9 @@ def test_vectors_come_back_to_the_last_bit(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("the 1 2\n", "line 1 of .* has 2 numbers after its word, but model.embedding.embedding_size=3"),
-        ("the 1 2 3 4\n", "line 1 of .* has 4 numbers after its word, but model.embedding.embedding_size=3"),
-        ("4 300\nthe 1 2 3\n", "has vectors of 300 numbers, but model.embedding.embedding_size=3: make them equal"),
+        ("the 1 2\n", "line 1 of .* has 2 values after its word, but embedding_size=3"),
+        ("the 1 2 3 4\n", "line 1 of .* has 4 values after its word, but embedding_size=3"),
+        ("4 300\nthe 1 2 3\n", "has vectors of 300 values, but embedding_size=3: make them equal"),
         ("4 3\nthe 1 2 3\n", "cut short: it has 1 of the 4 vectors"),
         (b"2 3\n" + BINARY[:20], "cut short: it has 1 of the 2 vectors"),
         (b"1 3\nthe " + struct.pack("<3f", 1, math.nan, 3), "vector 1 of .* has something else than finite numbers"),
@@ -86,7 +86,7 @@ def test_vectors_come_back_to_the_last_bit(tmp_path):
         ("the 1 2 3\n".encode("utf-16"), "is not UTF-8 text but UTF-16"),
         ("the 1 2 3\n".encode("utf-16-le"), "holds NUL bytes"),
         (b"PK\x03\x04\xff", "is not UTF-8 text but a zip archive"),
-        ("the 1 2 3\ncat 1 2\n", "line 2 of .* has 2 numbers"),
+        ("the 1 2 3\ncat 1 2\n", "line 2 of .* has 2 values"),
         ("the 1 x 3\n", "line 1 of .* has something else than finite numbers"),
         ("the 1 nan 3\n", "line 1 of .* has something else than finite numbers"),
         (b"the 1 2 3\n\xe9 1 2 3", "is not UTF-8 text \\(byte 10\\)"),
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_file_of_vectors_is_one_line(tmp_path, content, messag
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"Cannot read model\.embedding\.pretrained=.*: No such file"):
+    with pytest.raises(UserError, match=r"Cannot read /.*nowhere\.txt: No such file"):
         load_vectors(tmp_path / "nowhere.txt", VOCABULARY, torch.zeros(4, 3))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning import Fabric
 
-from lm.data import TextDataModule
+from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
 from lm.errors import UserError
 from lm.evaluation import evaluator

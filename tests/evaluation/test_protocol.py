@@ -61,5 +61,5 @@ def test_a_stride_that_makes_no_sense_is_refused(core, layout, message):
 
 
 def test_a_text_too_short_to_trim_is_refused():
-    with pytest.raises(UserError, match=r"evaluation\.columns=60 given, but 103 words"):
+    with pytest.raises(UserError, match=r"evaluation\.columns=60 given, but 103 tokens"):
         Protocol(columns=60, trim=True).lay_out(TEXT, 0)

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; what is no regular file is written to and stays what it is."""
+"""Files appear complete or not at all; a stream is written in place."""
 
 import os
 import socket
@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lm.errors import UserError
-from lm.files import write_text
-from lm.files.atomic import atomic_folder, atomic_write, check_destination
+from lm.files.atomic import atomic_folder, atomic_write, check_writable
+from lm.files.text import write_text
 from lm.training.resume.checkpoint_io import AtomicCheckpointIO
 
 
@@ -68,7 +68,7 @@ def test_a_link_stays_a_link_and_a_file_keeps_its_mode(tmp_path):
 
 def test_a_fifo_a_descriptor_and_a_device_are_written_and_stay(tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    check_destination(tmp_path / "fifo")  # does not wait for its reader
+    check_writable(tmp_path / "fifo")  # does not wait for its reader
     found = []
     reader = threading.Thread(target=lambda: found.append((tmp_path / "fifo").read_text()))
     reader.start()
@@ -79,11 +79,11 @@ def test_a_fifo_a_descriptor_and_a_device_are_written_and_stay(tmp_path):
     receives, sends = os.pipe()
     write_text("through", f"/dev/fd/{sends}")
     assert os.read(receives, 100) == b"through"
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        check_destination(Path(f"/dev/fd/{receives}"))
+    with pytest.raises(UserError, match="it is not open for writing"):
+        check_writable(f"/dev/fd/{receives}")
 
     (tmp_path / "null").symlink_to("/dev/null")
-    check_destination(tmp_path / "null")
+    check_writable(tmp_path / "null")
     write_text("away", tmp_path / "null")
     assert Path("/dev/null").is_char_device() and names(tmp_path) == ["fifo", "null"]
 

@@ -296,8 +296,8 @@ def test_a_users_mistake_is_a_message_without_traceback(script, arguments, messa
         (train, ["data=text"], "data.root"),
         (train, ["model=transformer", "model.core.num_heads=7"], "num_heads=7 given, but it must divide"),
         (train, ["model.embedding.pretrained=nowhere"], "model.embedding.pretrained=nowhere given, but there is no"),
-        (train, ["data=text", "data.root=nowhere"], "No text in data.root="),
-        (train, ["data=text", "data.root=TEXT", "data.batch_size=9999"], "data.batch_size=9999 given, but"),
+        (train, ["data=text", "data.root=nowhere"], "No text in root="),
+        (train, ["data=text", "data.root=TEXT", "data.batch_size=9999"], "batch_size=9999 given, but"),
     ],
 )
 def test_every_mistake_is_one_line_that_names_what_was_given(function, arguments, message, text_folder, tmp_path):

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from lm.data import TextDataModule
+from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
 from lm.training.schedules import constant, cosine, one_cycle
 from tests.training.test_module import Recorder, make_module, make_trainer

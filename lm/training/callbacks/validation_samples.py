@@ -6,7 +6,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
 from lm.config.checks import above_zero, at_least
-from lm.data import TextDataModule
+from lm.data.datamodule import TextDataModule
 from lm.language_model import LanguageModel
 from lm.models.attention_weights import has_attention
 from lm.plots import attention_maps, log_prob_heat_map, shaded_text

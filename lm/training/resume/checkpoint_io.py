@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lm.errors import UserError
-from lm.files import system_reason
 from lm.files.atomic import atomic_write
+from lm.files.errors import os_error_reason
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -24,6 +24,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic_write(Path(path)) as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
-            if reason := system_reason(error):
+            if reason := os_error_reason(error):
                 raise UserError(f"Cannot write {path}: {reason}. An earlier checkpoint of that name stays.") from error
             raise

@@ -1,4 +1,4 @@
-"""What the system refuses is one line; results lie beside their checkpoint; JSON has no infinities."""
+"""Text and JSON in and out: what the system refuses is one line, and JSON has no infinities."""
 
 import json
 import math
@@ -6,25 +6,8 @@ import math
 import pytest
 
 from lm.errors import UserError
-from lm.files import beside, check_writable, json_text, read_text, write_text
-
-
-@pytest.mark.parametrize(
-    ("given", "place"),
-    [
-        ("best.ckpt", "best.json"),
-        ("../best.v2.ckpt", "../best.v2.json"),
-        ("folder.v1", "folder.v1.json"),
-        ("..", "../../up.json"),
-    ],
-)
-def test_a_result_lies_beside_its_checkpoint_by_a_plain_path(tmp_path, monkeypatch, given, place):
-    here = tmp_path / "up" / "here"
-    (here / "folder.v1").mkdir(parents=True)
-    monkeypatch.chdir(here)
-    found = beside(given, ".json")
-    assert found == (here / place).resolve()
-    assert ".." not in found.parts
+from lm.files.atomic import check_writable
+from lm.files.text import json_text, read_text, write_text
 
 
 def test_what_the_system_refuses_is_one_line_with_its_reason(tmp_path):
