@@ -93,8 +93,11 @@ def _built(build: Callable[[], CausalLM]) -> CausalLM:
 def _builder(config: Any, vocabulary_size: int, most: int) -> Callable[[], CausalLM]:
     """What makes the model, when all that the config says has been checked."""
     _class_of(config, "model", (CausalLM,))
-    _check_keys(config, "model", {"_target_", *PARTS})
-    return partial(CausalLM, vocabulary_size, **{slot: _part(config[slot], slot, most) for slot in PARTS})
+    _check_keys(config, "model", {"_target_", *PARTS}, {"output_dropout"})
+    output_dropout = config.get("output_dropout", 0.0)
+    check_arguments(CausalLM, {"output_dropout": output_dropout}, "model")
+    parts = {slot: _part(config[slot], slot, most) for slot in PARTS}
+    return partial(CausalLM, vocabulary_size, **parts, output_dropout=output_dropout)
 
 
 def _part(config: Any, slot: str, most: int) -> Callable[..., Any]:

@@ -123,6 +123,7 @@ RANGES = {
     "model.embedding.embedding_size": whole(1, 10**5),
     "model.head.cutoffs": whole(1, 2**31 - 1),
     "model.head.div_value": DIVISOR,
+    "model.output_dropout": PROBABILITY,
     "optimizer.betas": PROBABILITY,
     "optimizer.dampening": Range(0, 1),
     "optimizer.eps": SHARE,

@@ -1,4 +1,4 @@
-"""The loss of a big output layer, block by block of the vocabulary, so that no [N, V] logits are ever held in fp32."""
+"""The loss of a large output layer, in blocks of the vocabulary, so that no [N, V] logits are ever held in fp32."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,36 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-BLOCK = 1024  # words at a time: 700 positions of them are 3 MB in fp32, about what a CPU's cache holds
-IGNORE_INDEX = -100  # a target that is padding: torch's own ignore_index
-
-
-def plain_linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """The plain version of `linear_cross_entropy`: linear, log_softmax, nll_loss."""
-    log_probs = F.log_softmax(F.linear(hidden, weight, bias), dim=-1)
-    return F.nll_loss(log_probs, targets, ignore_index=IGNORE_INDEX, reduction="none")
+BLOCK = 1024  # words in a block: their logits for 700 positions are 3 MB in fp32, about what a CPU's cache holds
+IGNORE_INDEX = -100  # a padded target; torch's default ignore_index
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, block: int = BLOCK) -> Tensor:
     """The negative log-likelihood in nats of each target: `[N, H]`, `[V, H]`, `[V]`, `[N]` → `[N]`.
 
     Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64).
-    A target of IGNORE_INDEX costs nothing. Products in 16 bits keep their exponentials, `[N, V]` in 16 bits, for the
-    backward pass; others are made again there.
+    The loss of a target IGNORE_INDEX is zero. Products in 16 bits keep their exponentials, `[N, V]` in 16 bits, for the
+    backward pass; others are computed again there.
 
     The softmax of a block is exp(logits - m) with the block's own maxima m; over all blocks it only misses a factor
     for each row, exp(m - log-sum-exp). The backward pass puts that factor into the rows of `hidden` instead, so that
     the gradients are matrix products of what the forward pass kept. Blocks with a running log-sum-exp are those of
     online softmax (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024).
-
-    Args:
-        hidden: the core's outputs.
-        weight: the output matrix.
-        bias: one for each word.
-        targets: numbers of words.
-        block: words at a time.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

@@ -17,13 +17,13 @@ def tokens():
 @pytest.mark.parametrize("tie_weights", [False, True])
 @pytest.mark.parametrize("embedding_size", [12, 10])
 def test_probabilities_of_every_position_sum_to_one(core_name, tokens, tie_weights, embedding_size):
-    log_probs, _ = make_model(core_name, embedding_size, tie_weights)(tokens)
+    log_probs, _ = make_model(core_name, embedding_size=embedding_size, tie_weights=tie_weights)(tokens)
     assert log_probs.shape == (11, 3, V)
     assert (log_probs <= 0).all()
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(11, 3))
 
 
-def test_nll_of_both_doors_agrees_in_values_and_gradients(core_name, tokens):
+def test_nll_of_both_methods_agrees_in_values_and_gradients(core_name, tokens):
     model = make_model(core_name)
     targets = tokens.roll(-1, 0)
     nll, _ = model.nll(tokens, targets)
@@ -69,7 +69,7 @@ def test_one_window_several_and_one_word_at_a_time_give_the_same(core_name, toke
     assert shapes[: len(shapes) // 2] == shapes[len(shapes) // 2 :]
 
 
-def test_columns_do_not_see_each_other(core_name, tokens):
+def test_streams_do_not_see_each_other(core_name, tokens):
     model = make_model(core_name)
     together, _ = model(tokens)
     alone, _ = model(tokens[:, 1:2])
