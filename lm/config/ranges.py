@@ -130,6 +130,8 @@ RANGES = {
     "optimizer.lr": POSITIVE,
     "optimizer.momentum": PROBABILITY,
     "optimizer.weight_decay": Range(0, 10**6),
+    "regularizer.ar.alpha": Range(0, 10**6),
+    "regularizer.tar.beta": Range(0, 10**6),
     "scheduler.factor": Range(1, 10**6, above=True),
     "scheduler.final_divisor": Range(0, 10**12, above=True),
     "scheduler.patience": NATURAL,

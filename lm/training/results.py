@@ -14,7 +14,7 @@ from lm.evaluation.perplexity import verdict
 from lm.files import json_text, write_text
 from lm.training.callbacks.validation_samples import tensorboard
 
-COMPARED = ("model", "optimizer", "scheduler", "data", "seed", "trainer")
+COMPARED = ("model", "optimizer", "scheduler", "regularizer", "data", "seed", "trainer")
 NAMES = {"val": "validation", "test": "test"}
 
 
@@ -60,7 +60,7 @@ def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Ma
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """What one compares runs by: the numbers and the names of what was built, by their paths in the config."""
     chosen = {}
-    for path, value in _leaves({group: config[group] for group in COMPARED}):
+    for path, value in _leaves({group: config[group] for group in COMPARED if group in config}):
         key, _, name = path.rpartition("/")
         if name == "_target_":
             chosen[key] = value.rpartition(".")[2]
