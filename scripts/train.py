@@ -77,7 +77,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
         begin_with_vectors(model, vocabulary)
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    regularizers = instantiate(config.get("regularizer"))
+    regularizers = instantiate(config.regularizer)
     module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler, regularizers)
 
     log_config(trainer, plain_config)

@@ -60,7 +60,7 @@ def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Ma
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """What one compares runs by: the numbers and the names of what was built, by their paths in the config."""
     chosen = {}
-    for path, value in _leaves({group: config[group] for group in COMPARED if group in config}):
+    for path, value in _leaves({group: config[group] for group in COMPARED}):
         key, _, name = path.rpartition("/")
         if name == "_target_":
             chosen[key] = value.rpartition(".")[2]

@@ -34,7 +34,7 @@ def marked(option):
 
 @pytest.mark.parametrize("option", map(marked, options("train")))
 def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
-    config = composed(option, *(["data.root=x"] if option == "data=text" else []))
+    config = composed(option, *(["data.root=x"] if option.startswith("data=") else []))
     if "trainer" in option:
         config.trainer.accelerator = "cpu"
     check_training_config(config)
@@ -45,7 +45,7 @@ def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
 @pytest.mark.parametrize("option", options("evaluate"))
 def test_every_option_of_an_evaluation_composes_and_fits_its_signatures(option):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("evaluate", ["ckpt=x", option, *(["data.root=x"] if option == "data=text" else [])])
+        config = compose("evaluate", ["ckpt=x", option, *(["data.root=x"] if option.startswith("data=") else [])])
     configs.check(config)
     assert instantiate(config.evaluation)
 

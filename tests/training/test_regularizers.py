@@ -4,13 +4,15 @@ from functools import partial
 
 import pytest
 import torch
+from hydra.utils import instantiate
 
+from lm.config.overrides import check_command_line
 from lm.data import TextDataModule
 from lm.data.sources import folder
 from lm.models import SoftmaxHead
 from lm.training.regularizers import activation_regularization, temporal_activation_regularization
 from scripts.train import train
-from tests.conftest import ADAM, CORES, V, make_model, tiny_config
+from tests.conftest import ADAM, CORES, V, composed, make_model, tiny_config
 from tests.training.test_module import Recorder, make_module, make_trainer
 
 AR = partial(activation_regularization, alpha=2.0)
@@ -125,6 +127,20 @@ def test_a_head_may_train_on_a_loss_of_its_own_and_is_evaluated_by_the_exact_one
     cheap.load_state_dict(exact.state_dict())
     validated = [make_trainer().validate(module, data, verbose=False)[0] for module in (exact, cheap)]
     assert validated[0] == validated[1]
+
+
+def largest_output(output, dropped_output, model, scale):
+    return scale * output.abs().amax()
+
+
+def test_a_function_of_ones_own_is_added_on_the_command_line():
+    own = "+regularizer.mine={_target_: tests.training.test_regularizers.largest_output, _partial_: true, scale: 3}"
+    for option, expected in (("none", {"mine"}), ("ar_tar", {"ar", "tar", "mine"})):
+        arguments = [f"regularizer={option}", own, "run_dir=x"]
+        check_command_line("train", arguments)
+        regularizers = instantiate(composed("train", *arguments).regularizer)
+        assert regularizers.keys() == expected
+        assert regularizers["mine"](torch.full((2, 1, 3), -2.0), None, None).item() == 6
 
 
 def test_the_option_ar_tar_trains(text_folder, tmp_path):
