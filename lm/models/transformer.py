@@ -88,6 +88,7 @@ class TransformerCore(Core):
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         past, steps = state[0][0].size(2), inputs.size(0)
         mask = causal_mask(steps, past, inputs.device)
+        # 1. inputs with their positions, or the rotation that the layers apply to queries and keys
         features = self.projection(inputs * self.scale)
         rotation = None
         if self.positions == "rotary":
@@ -96,6 +97,7 @@ class TransformerCore(Core):
             angles = position_angles(past, steps, self.output_size, inputs.device)
             features = features + sinusoids(angles, self.output_size)[:, None].to(features.dtype)
         features = self.dropout(features)
+        # 2. the layers, each with its own keys and values
         next_state = []
         for layer, keys_and_values in zip(self.layers, state, strict=True):
             features, keys_and_values = layer(features, keys_and_values, mask, rotation)

@@ -47,6 +47,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # the bias is one more feature, so that it and its gradient come with the matrix products
         features = _with_column(hidden, 1, dtype)
         matrix = _with_column(weight, bias, dtype)
+        # 1. the maximum and the sum of exponentials of each block, for each position
         maxima, sums, kept = [], [], []
         for words in _blocks(matrix, block):
             exps = (features @ matrix[words].T).to(sum_dtype)
@@ -55,6 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             sums.append(exps.sum(1))
             if backward_follows and dtype.itemsize == 2:
                 kept.append(exps.to(dtype))
+        # 2. their log-sum-exp over all blocks, and the targets' own logits
         log_sum_exp = (torch.stack(maxima) + torch.stack(sums).log()).logsumexp(0)
         scored = targets != IGNORE_INDEX
         targets = targets.where(scored, 0)
@@ -69,15 +71,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         features, matrix, targets, scored, maxima, log_sum_exp, *kept = ctx.saved_tensors
         grad = grad.where(scored, 0)[:, None]
         hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
+        # the gradient by the logits is the softmax, less 1 at the target: 1. the target's part
         grad_features = -grad * matrix[targets]
         grad_weight = matrix.new_empty(len(matrix), matrix.size(1) - 1, dtype=grad.dtype)
         grad_bias = matrix.new_empty(len(matrix), dtype=grad.dtype)
+        # 2. the softmax's part, block by block
         for i, words in enumerate(_blocks(matrix, ctx.block)):
             exps = kept[i] if kept else (features @ matrix[words].T).sub_(maxima[i][:, None]).exp_()
             scale = grad * (maxima[i] - log_sum_exp).exp()[:, None]
             grad_features.addcmul_((exps @ matrix[words]).to(grad.dtype), scale)
             grad_matrix = exps.T @ (features * scale).to(features.dtype)
             grad_weight[words], grad_bias[words] = grad_matrix[:, :-1], grad_matrix[:, -1]
+        # 3. the target's part in the weights, after the blocks have filled them
         grad_weight.index_add_(0, targets, features[:, :-1] * grad, alpha=-1)
         grad_bias.index_add_(0, targets, grad.squeeze(1), alpha=-1)
         gradients = grad_features[:, :-1].to(hidden_dtype), grad_weight.to(weight_dtype), grad_bias.to(bias_dtype)
