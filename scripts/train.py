@@ -70,7 +70,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
         begin_with_vectors(model, vocabulary)
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler)
+    regularizers = instantiate(config.regularizer)
+    module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler, regularizers)
 
     log_config(trainer, plain_config)
     with one_line_if_not_restored(trainer, resumed):

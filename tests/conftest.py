@@ -1,11 +1,12 @@
 """Small corpora and small models that many tests share."""
 
+import copy
+import functools
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,40 +14,72 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from lm.config.cli import one_line_errors
 from lm.data import EOS, UNK, Vocabulary
-from lm.models import CausalLM, RecurrentCore, SoftmaxHead, TokenEmbedding, TransformerCore
+from lm.models import CausalLM
+from lm.models.recurrent import CELLS
 
 V = 30
 HAS_SWEEP = find_spec("optuna") is not None and find_spec("hydra_plugins") is not None
 needs_sweep = pytest.mark.skipif(not HAS_SWEEP, reason="needs the extra sweep")
-RECURRENT = ("rnn_tanh", "rnn_relu", "lstm", "gru")
-TRANSFORMERS = {
-    "transformer": {},
-    "transformer_pre": {"norm": "pre"},
-    "transformer_rotary": {"positions": "rotary"},
-    "transformer_gelu": {"activation": "gelu"},
-    "transformer_swiglu": {"activation": "swiglu"},
-}
-CORES = (*RECURRENT, *TRANSFORMERS)
 ADAM = ("optimizer=adamw", "optimizer.lr=0.03")  # learns the small corpus in two epochs
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 
 
-def make_core(name: str, hidden_size: int = 12, dropout: float = 0.0, context: int = 16) -> Callable:
-    if name in RECURRENT:
-        return partial(RecurrentCore, cell=name, hidden_size=hidden_size, num_layers=2, dropout=dropout)
-    sizes = {"hidden_size": hidden_size, "feedforward_size": 20, "num_layers": 2, "num_heads": 2}
-    return partial(TransformerCore, **sizes, dropout=dropout, context=context, **TRANSFORMERS[name])
+def options(group: str) -> list[str]:
+    """The options of a config group; tests that run over them take up a new one by themselves."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def make_model(name: str, embedding_size: int = 12, tie_weights: bool = False, **core: object) -> CausalLM:
+MODELS, HEADS, EMBEDDINGS = options("model"), options("model/head"), options("model/embedding")
+RECURRENT = tuple(CELLS)
+VARIANTS = {  # of conf/model/transformer.yaml
+    "transformer_pre": {"norm": "pre"},
+    "transformer_rotary": {"positions": "rotary"},
+    "transformer_gelu": {"activation": "gelu"},
+    "transformer_swiglu": {"activation": "swiglu"},
+}
+TRANSFORMERS = ("transformer", *VARIANTS)
+CORES = (*MODELS, *VARIANTS)
+SMALL_SIZES = {
+    "embedding_size": 12,
+    "hidden_size": 12,
+    "feedforward_size": 20,
+    "num_layers": 2,
+    "num_heads": 2,
+    "context": 16,
+    "cutoffs": [4, 12],
+    "div_value": 2.0,
+}
+
+
+@functools.cache
+def model_config(*overrides: str) -> dict:
+    return OmegaConf.to_container(composed("train", *overrides).model, resolve=True)
+
+
+def small_model_config(name: str, *overrides: str, dropout: float = 0.0, **values: object) -> dict:
+    """The config of a model with a core of CORES, in which `values` and small sizes replace those of the same key."""
+    values = SMALL_SIZES | {"dropout": dropout, "output_dropout": dropout} | values
+    config = copy.deepcopy(model_config(f"model={'transformer' if name in VARIANTS else name}", *overrides))
+    for part in (config, config["embedding"], config["core"], config["head"]):
+        part |= {key: value for key, value in values.items() if key in part}
+    config["core"] |= VARIANTS.get(name, {})
+    return config
+
+
+def make_core(name: str, **values: object) -> Callable:
+    return instantiate(small_model_config(name, **values)["core"])
+
+
+def make_model(name: str, *overrides: str, **values: object) -> CausalLM:
+    config = small_model_config(name, *overrides, **values)
     torch.manual_seed(0)
-    embedding = partial(TokenEmbedding, embedding_size=embedding_size)
-    return CausalLM(V, embedding, make_core(name, **core), partial(SoftmaxHead, tie_weights=tie_weights)).eval()
+    return instantiate(config, vocabulary_size=V).eval()
 
 
 @pytest.fixture(params=CORES)

@@ -30,7 +30,7 @@ from lm.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 # where new entries may be added: each needs a `_target_` in the first, none in the second
-ENTRIES = ("callbacks", "logger", "hydra.callbacks")
+ENTRIES = ("callbacks", "logger", "regularizer", "hydra.callbacks")
 FREE = ("models", "sides", "hydra.sweeper.params", "hydra.job.env_set", "hydra.job.env_copy", "hydra.launcher")
 SET_BY_SCRIPTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins", "trainer.enable_checkpointing")
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's own words

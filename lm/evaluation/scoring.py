@@ -83,7 +83,7 @@ def measure(
             inputs, targets = inputs.to(device).long(), targets.to(device).long()
             overlap = len(inputs) - len(targets)
             with torch.set_grad_enabled(adaptation is not None), differentiable(adaptation is not None), autocast():
-                hidden, state = model.read(inputs, state)
+                hidden, state = model.hidden_states(inputs, state)
                 hidden = hidden[overlap:]
                 nll = model.head.nll(hidden, targets)
             with torch.no_grad(), autocast():

@@ -1,4 +1,4 @@
-"""What a Transformer attends to while it reads."""
+"""The attention weights of a Transformer."""
 
 from typing import Any
 
@@ -11,17 +11,13 @@ from lm.models.transformer import CausalAttention
 
 
 def has_attention(model: CausalLM) -> bool:
-    """Whether there are attention weights to look at."""
+    """Whether a model has attention weights."""
     return bool(_modules(model))
 
 
 @torch.no_grad()
 def attention_weights(model: CausalLM, tokens: Tensor) -> Tensor:
-    """The attention weights `[layers, B, heads, T, T]` of a text `[T, B]`, found beside the forward pass.
-
-    Raises:
-        UserError: if the model has no attention, or the text is longer than it is meant to look over.
-    """
+    """The attention weights `[layers, B, heads, T, T]` of a text `[T, B]`, computed beside the forward pass."""
     modules, context = _modules(model), model.core.context
     if not modules:
         raise UserError("The attention of a recurrent model was asked for, but only a Transformer has any.")
@@ -30,18 +26,18 @@ def attention_weights(model: CausalLM, tokens: Tensor) -> Tensor:
             f"The attention over {len(tokens)} positions was asked for, but this model looks over "
             f"{context}: give a shorter line."
         )
-    found: list[Tensor] = []
+    weights: list[Tensor] = []
 
-    def look(module: CausalAttention, arguments: tuple[Any, ...]) -> None:
-        found.append(module.weights(*arguments))
+    def record(module: CausalAttention, arguments: tuple[Any, ...]) -> None:
+        weights.append(module.weights(*arguments))
 
-    hooks = [module.register_forward_pre_hook(look) for module in modules]
+    hooks = [module.register_forward_pre_hook(record) for module in modules]
     try:
-        model.read(tokens)
+        model.hidden_states(tokens)
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.stack(found)
+    return torch.stack(weights)
 
 
 def _modules(model: CausalLM) -> list[CausalAttention]:

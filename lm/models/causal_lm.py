@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from lm.config.checks import probability
 from lm.models.core import Core
 from lm.models.embedding import Embedding
 from lm.models.heads import Head
@@ -11,13 +12,14 @@ from lm.models.state import State
 
 
 class CausalLM(nn.Module):
-    """A language model over token numbers.
+    """A language model over token ids.
 
     Args:
         vocabulary_size: V.
         embedding: makes the embedding, given V.
         core: makes the core, given the embedding's size.
         head: makes the head, given the core's output size and the embedding (to tie its weights).
+        output_dropout: the rate of dropout between core and head.
     """
 
     def __init__(
@@ -26,23 +28,34 @@ class CausalLM(nn.Module):
         embedding: Callable[[int], Embedding],
         core: Callable[[int], Core],
         head: Callable[[int, Embedding], Head],
+        output_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        probability(output_dropout=output_dropout)
         self.embedding = embedding(vocabulary_size)
         self.core = core(self.embedding.embedding_dim)
+        self.output_dropout = nn.Dropout(output_dropout)
         self.head = head(self.core.output_size, self.embedding)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`, and the next state."""
-        hidden, state = self.read(tokens, state)
-        return self.head.log_prob(hidden), state
+        hidden, state = self.hidden_states(tokens, state)
+        return self.head.log_prob(self.output_dropout(hidden)), state
 
     def nll(self, tokens: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The negative log-likelihood in nats of each target: `[T, B]`, `[T, B]` → `[T, B]`, and the next state."""
-        hidden, state = self.read(tokens, state)
-        return self.head.nll(hidden, targets), state
+        hidden, state = self.hidden_states(tokens, state)
+        return self.head.nll(self.output_dropout(hidden), targets), state
 
-    def read(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """What the core makes of tokens, before the head: `[T, B]` → `[T, B, H]`, and the next state."""
+    def training_nll(
+        self, tokens: Tensor, targets: Tensor, state: State | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
+        """The head's training loss of each target, the core's outputs before and after dropout, and the next state."""
+        hidden, state = self.hidden_states(tokens, state)
+        dropped = self.output_dropout(hidden)
+        return self.head.training_nll(dropped, targets), (hidden, dropped), state
+
+    def hidden_states(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The core's outputs, before dropout and head: `[T, B]` → `[T, B, H]`, and the next state."""
         state = self.core.initial_state(tokens.size(1)) if state is None else state
         return self.core(self.embedding(tokens), state)

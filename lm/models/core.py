@@ -1,4 +1,4 @@
-"""What every core offers, so that nothing outside a core asks which kind it has."""
+"""The interface of every core, so that no code outside a core asks which kind it is."""
 
 from abc import ABC, abstractmethod
 
@@ -10,24 +10,24 @@ from lm.models.state import State
 class Core(nn.Module, ABC):
     """Maps embedded tokens and a state to outputs and the next state.
 
-    Attributes:
+    Args:
         output_size: H, the size of the outputs.
-        batch_dim: which dimension of a state's tensors counts the columns.
-        context: positions that it is meant to look over; None means as many as there are.
+        batch_dim: the dimension of the state's tensors that counts the B streams.
+        context: positions that the core is meant to look over; None means all.
     """
 
-    output_size: int
-    batch_dim: int
-    context: int | None = None
+    def __init__(self, *, output_size: int, batch_dim: int, context: int | None = None) -> None:
+        super().__init__()
+        self.output_size, self.batch_dim, self.context = output_size, batch_dim, context
 
     @abstractmethod
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read `[T, B, E]` from `state` on; returns the outputs `[T, B, H]` and the state after the last step."""
+        """Map `[T, B, E]` to outputs `[T, B, H]` and the state after the last step."""
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """The state of B columns that have read nothing."""
+        """The state before the first token: tensors of zeros, or of no length. Exported files rely on it."""
 
     @abstractmethod
     def carry(self, state: State) -> State:
-        """What the next BPTT window starts from, cut from the graph of this one."""
+        """The state that the next BPTT window starts from, detached from this window's graph."""

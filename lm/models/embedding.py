@@ -1,5 +1,6 @@
-"""From token numbers to vectors."""
+"""From token ids to vectors."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from lm.config.checks import at_least
 
 
 class Embedding(Protocol):
-    """What every embedding offers: V, E, and the vectors of tokens.
+    """The interface of every embedding.
 
     Attributes:
         num_embeddings: V.
@@ -17,6 +18,10 @@ class Embedding(Protocol):
 
     num_embeddings: int
     embedding_dim: int
+
+    @property
+    def tables(self) -> Sequence[Tensor]:
+        """The matrices that a head may share: of all tokens, or one for each cluster."""
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Look up vectors: `[T, B]` → `[T, B, E]`."""
@@ -28,7 +33,7 @@ class TokenEmbedding(nn.Embedding):
     Args:
         vocabulary_size: V.
         embedding_size: E.
-        pretrained: a file of word vectors to begin training with; see `lm.data.word_vectors.load_vectors`.
+        pretrained: a file of word vectors to start training from; see `lm.data.word_vectors.load_vectors`.
     """
 
     def __init__(self, vocabulary_size: int, embedding_size: int, pretrained: str | None = None) -> None:
@@ -36,6 +41,9 @@ class TokenEmbedding(nn.Embedding):
         super().__init__(vocabulary_size, embedding_size)
         self.pretrained = pretrained
 
+    @property
+    def tables(self) -> Sequence[Tensor]:
+        return [self.weight]
+
     def reset_parameters(self) -> None:
-        """Draw the vectors anew."""
         nn.init.uniform_(self.weight, -0.1, 0.1)

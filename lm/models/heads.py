@@ -1,6 +1,7 @@
-"""From a core's outputs to log-probabilities, through two doors: all of them, or only the targets' loss."""
+"""From a core's outputs to log-probabilities, by two methods: those of all words, or only the targets' loss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from lm.ops import linear, linear_cross_entropy
 
 
 class Head(nn.Module, ABC):
-    """Maps a core's outputs to normalised log-probabilities; both doors agree to rounding."""
+    """Maps a core's outputs to normalised log-probabilities; both methods agree to rounding."""
 
     @abstractmethod
     def log_prob(self, hidden: Tensor) -> Tensor:
@@ -25,6 +26,10 @@ class Head(nn.Module, ABC):
         Zero where the target is `lm.ops.IGNORE_INDEX`.
         """
 
+    def training_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The loss to train on, of the shapes of `nll`: another one where that is cheaper, as in a sampled softmax."""
+        return self.nll(hidden, targets)
+
 
 class SoftmaxHead(Head):
     """The full softmax: log_softmax(W h + b).
@@ -36,46 +41,55 @@ class SoftmaxHead(Head):
         hidden_size: H, the size of the core's outputs.
         embedding: the model's embedding.
         tie_weights: whether W is the embedding's matrix.
-        project: whether tied weights may use a projection; False demands H = E.
-
-    Raises:
-        UserError: if the weights are to be tied and the embedding is not one matrix, or the sizes differ and
-            `project` is False.
     """
 
-    def __init__(self, hidden_size: int, embedding: Embedding, tie_weights: bool, project: bool = True) -> None:
+    def __init__(self, hidden_size: int, embedding: Embedding, tie_weights: bool) -> None:
         super().__init__()
-        vocabulary_size, embedding_size = embedding.num_embeddings, embedding.embedding_dim
-        needs_projection = tie_weights and hidden_size != embedding_size
-        if needs_projection and not project:
-            raise UserError(
-                f"tie_weights=true needs hidden_size ({hidden_size}) = embedding_size ({embedding_size}): "
-                "make them equal, or set model.head.project=true."
-            )
-        self.projection = nn.Linear(hidden_size, embedding_size, bias=False) if needs_projection else nn.Identity()
-        self.decoder = nn.Linear(embedding_size if tie_weights else hidden_size, vocabulary_size)
-        nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
-        nn.init.zeros_(self.decoder.bias)
+        width = embedding.embedding_dim if tie_weights else hidden_size
+        self.projection = projection(hidden_size, width)
+        self.decoder = nn.Linear(width, embedding.num_embeddings)
+        initialise(self.decoder)
         if tie_weights:
-            if not isinstance(embedding, nn.Embedding):
-                raise UserError(
-                    "tie_weights=true given, but this embedding is not one matrix for all words: "
-                    "use model/head=adaptive, or model/embedding=full."
-                )
-            self.decoder.weight = embedding.weight
+            tie([self.decoder], embedding)
 
     def log_prob(self, hidden: Tensor) -> Tensor:
-        """The log-probability in nats of every word: `[T, B, H]` → `[T, B, V]`."""
         return log_softmax(linear(self.projection(hidden), self.decoder.weight, self.decoder.bias))
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """The negative log-likelihood in nats of the targets: `[T, B, H]`, `[T, B]` → `[T, B]`."""
         features = self.projection(hidden).flatten(0, 1)
-        return linear_cross_entropy(features, self.decoder.weight, self.decoder.bias, targets.flatten()).view_as(
-            targets
+        nll = linear_cross_entropy(features, self.decoder.weight, self.decoder.bias, targets.flatten())
+        return nll.view_as(targets)
+
+
+def projection(hidden_size: int, width: int) -> nn.Module:
+    """A linear map without bias, `[…, H]` → `[…, width]`, where the sizes differ."""
+    return nn.Identity() if width == hidden_size else nn.Linear(hidden_size, width, bias=False)
+
+
+def initialise(*linears: nn.Linear) -> None:
+    """Draw the weights of output layers from uniform(-0.1, 0.1); their biases are zero."""
+    for each in linears:
+        nn.init.uniform_(each.weight, -0.1, 0.1)
+        nn.init.zeros_(each.bias)
+
+
+def tie(linears: Sequence[nn.Linear], embedding: Embedding) -> None:
+    """Let output layers share the embedding's matrices."""
+    ours, theirs = [each.weight.shape for each in linears], [table.shape for table in embedding.tables]
+    if ours != theirs:
+        raise UserError(
+            f"tie_weights=true given, but the head's matrices are {_sizes(ours)} and the embedding's {_sizes(theirs)}: "
+            "use model/head=softmax with model/embedding=full, or model/head=adaptive with model/embedding=adaptive "
+            "and the same cutoffs and div_value."
         )
+    for each, table in zip(linears, embedding.tables, strict=True):
+        each.weight = table
 
 
 def log_softmax(logits: Tensor) -> Tensor:
     """Log-probabilities in fp32 at least, which CPU autocast does not see to: `[…, V]` → `[…, V]`."""
     return F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def _sizes(shapes: list[torch.Size]) -> str:
+    return ", ".join("×".join(map(str, shape)) for shape in shapes)

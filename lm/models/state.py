@@ -5,14 +5,11 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-State: TypeAlias = Any  # Tensor | tuple[State, ...]: which of them, only the core that made it knows
+State: TypeAlias = Any  # Tensor | tuple[State, ...]: only the core that made it knows which
 
 
 def map_state(function: Callable[..., Any], *states: State) -> State:
-    """Apply `function` to every tensor of a state, or to those of several states side by side.
-
-    `map_state(Tensor.detach, state)` cuts a state from its graph.
-    """
+    """Apply `function` to every tensor of a state, or to those of several states side by side."""
     if isinstance(states[0], Tensor):
         return function(*states)
     return tuple(map_state(function, *parts) for parts in zip(*states, strict=True))

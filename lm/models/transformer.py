@@ -20,8 +20,8 @@ INITIALISATIONS = ("default", "xavier")
 class TransformerCore(Core):
     """Causal self-attention layers over the inputs times √E.
 
-    The state holds, for each layer, the keys and values of the P positions read so far, `[B, heads, P, H / heads]`
-    each; the inputs of a call stand at positions P, P + 1, and so on.
+    The state holds for each layer the keys and values of the P positions so far, `[B, heads, P, H / heads]` each; the
+    inputs of a call stand at positions P, P + 1, and so on.
 
     Args:
         input_size: E, the size of the embedded tokens; where it differs from H, a linear layer maps it.
@@ -29,8 +29,7 @@ class TransformerCore(Core):
         feedforward_size: the width inside each layer's feed-forward block.
         num_layers: the number of layers.
         num_heads: attention heads, a divisor of `hidden_size`.
-        dropout: the share dropped of the inputs and, inside the layers, of the attention weights and of each block's
-            inner and outer outputs.
+        dropout: of the inputs and, in the layers, of attention weights and of each block's inner and outer outputs.
         context: the number of positions that it is meant to look over: those of a training window.
         positions: "sinusoidal" adds them to the inputs; "rotary" turns queries and keys (Su et al. 2021).
         norm: "post" normalises after each residual sum; "pre" before each block.
@@ -39,12 +38,7 @@ class TransformerCore(Core):
         layer_dropout: the dropout inside the layers, where it differs from that of the inputs.
         initialisation: of the layers' matrices: "default", as `nn.TransformerEncoderLayer` draws them, or "xavier",
             Xavier-uniform for all of them, as `nn.Transformer` does.
-
-    Raises:
-        UserError: if a value is out of range or `num_heads` does not divide `hidden_size`.
     """
-
-    batch_dim = 0
 
     def __init__(
         self,
@@ -62,7 +56,7 @@ class TransformerCore(Core):
         layer_dropout: float | None = None,
         initialisation: str = "default",
     ) -> None:
-        super().__init__()
+        super().__init__(output_size=hidden_size, batch_dim=0, context=context)
         layer_dropout = dropout if layer_dropout is None else layer_dropout
         at_least(1, hidden_size=hidden_size, feedforward_size=feedforward_size, num_layers=num_layers)
         at_least(1, num_heads=num_heads, context=context)
@@ -74,8 +68,6 @@ class TransformerCore(Core):
             raise UserError(f"num_heads={num_heads} given, but it must divide hidden_size={hidden_size}.")
         if positions == "rotary" and hidden_size // num_heads % 2:
             raise UserError(f"positions=rotary needs an even hidden_size / num_heads, not {hidden_size // num_heads}.")
-        self.output_size = hidden_size
-        self.context = context
         self.positions = positions
         self.num_heads = num_heads
         self.head_size = hidden_size // num_heads
@@ -94,9 +86,9 @@ class TransformerCore(Core):
                     nn.init.xavier_uniform_(parameter)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read `[T, B, E]` after the positions of `state`; returns the outputs `[T, B, H]` and the longer state."""
         past, steps = state[0][0].size(2), inputs.size(0)
         mask = causal_mask(steps, past, inputs.device)
+        # 1. inputs with their positions, or the rotation that the layers apply to queries and keys
         features = self.projection(inputs * self.scale)
         rotation = None
         if self.positions == "rotary":
@@ -105,6 +97,7 @@ class TransformerCore(Core):
             angles = position_angles(past, steps, self.output_size, inputs.device)
             features = features + sinusoids(angles, self.output_size)[:, None].to(features.dtype)
         features = self.dropout(features)
+        # 2. the layers, each with its own keys and values
         next_state = []
         for layer, keys_and_values in zip(self.layers, state, strict=True):
             features, keys_and_values = layer(features, keys_and_values, mask, rotation)
@@ -117,7 +110,7 @@ class TransformerCore(Core):
         return tuple((empty, empty) for _ in self.layers)
 
     def carry(self, state: State) -> State:
-        """The state that the next window starts from: an empty one, windows are read independently."""
+        """An empty state: windows are independent of each other."""
         return self.initial_state(batch_size=state[0][0].size(0))
 
 
@@ -136,7 +129,7 @@ class TransformerLayer(nn.Module):
         self.pre_norm = norm == "pre"
 
     def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
-        """Map `[T, B, H]` to `[T, B, H]` and lengthen the layer's keys and values by T positions."""
+        """`[T, B, H]` → `[T, B, H]`; the keys and values of the state grow by T positions."""
         if self.pre_norm:
             attended, state = self.attention(self.attention_norm(features), state, mask, rotation)
             features = features + self.dropout(attended)
@@ -156,19 +149,19 @@ class CausalAttention(nn.Module):
         self.dropout = dropout
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
-        nn.init.xavier_uniform_(self.query_key_value.weight)  # as torch's own layer starts
+        nn.init.xavier_uniform_(self.query_key_value.weight)  # as in torch's own layer
         nn.init.zeros_(self.query_key_value.bias)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
-        """Map `[T, B, H]` to `[T, B, H]`; the keys and values of the state gain T positions."""
+        """`[T, B, H]` → `[T, B, H]`; the keys and values of the state grow by T positions."""
         query, keys, values = self._project(features, state, rotation)
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, keys, values, mask.to(query.dtype), dropout)
         return self.output(attended.permute(2, 0, 1, 3).flatten(2)), (keys, values)
 
     def weights(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> Tensor:
-        """How much of each position `forward` takes for each new one, `[B, heads, T, P + T]`; rows sum to 1."""
+        """The attention weights of `forward`, from each new position to all: `[B, heads, T, P + T]`, rows sum to 1."""
         query, keys, _ = self._project(features, state, rotation)
         return (query @ keys.mT / math.sqrt(self.head_size) + mask).softmax(-1)
 
@@ -185,7 +178,7 @@ class CausalAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a non-linearity between them; swiglu gates one half of the first map by the other."""
+    """`[T, B, H]` → `[T, B, H]`, each position by itself; swiglu gates one half of the first map by the other."""
 
     def __init__(self, hidden_size: int, feedforward_size: int, dropout: float, activation: str) -> None:
         super().__init__()
@@ -196,7 +189,6 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map `[T, B, H]` to `[T, B, H]`, each position by itself."""
         return self.outer(self.dropout(self._activate(self.inner(features))))
 
     def _activate(self, features: Tensor) -> Tensor:
@@ -207,7 +199,7 @@ class FeedForward(nn.Module):
 
 
 def causal_mask(steps: int, past: int, device: torch.device) -> Tensor:
-    """What each of T new positions may attend to, `[T, P + T]`: 0 for itself and the past, -inf for the future."""
+    """The mask that is added to attention scores, `[T, P + T]`: 0 for a position and its past, -inf for its future."""
     return torch.ones(steps, past + steps, device=device).tril(diagonal=past).log()
 
 

@@ -1,4 +1,4 @@
-"""A linear layer of many words for a few rows: one word at a time for some texts."""
+"""A linear layer of many words for a few rows, as in incremental decoding."""
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ FEW = 8  # rows up to which batched products are faster: 5 × for one row, 2 × 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What `F.linear` computes: `[…, H]`, `[V, H]`, `[V]` → `[…, V]`.
 
-    A CPU's library multiplies a matrix by a few rows with one thread, out of step with its memory. As two halves in a
-    batch the product goes to torch's own kernel, which uses all threads and reads the matrix once.
+    On a CPU the product with a few rows runs in one thread, slower than the memory. As a batch of two halves it goes to
+    torch's own kernel, which uses all threads and reads the matrix once.
     """
     positions = rows.numel() // rows.size(-1)
     plain = rows.device.type != "cpu" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")

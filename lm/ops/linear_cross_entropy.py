@@ -1,4 +1,4 @@
-"""The loss of a big output layer, block by block of the vocabulary, so that no [N, V] logits are ever held in fp32."""
+"""The loss of a large output layer, in blocks of the vocabulary, so that no [N, V] logits are ever held in fp32."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,36 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-BLOCK = 1024  # words at a time: 700 positions of them are 3 MB in fp32, about what a CPU's cache holds
-IGNORE_INDEX = -100  # a target that is padding: torch's own ignore_index
-
-
-def plain_linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """The plain version of `linear_cross_entropy`: linear, log_softmax, nll_loss."""
-    log_probs = F.log_softmax(F.linear(hidden, weight, bias), dim=-1)
-    return F.nll_loss(log_probs, targets, ignore_index=IGNORE_INDEX, reduction="none")
+BLOCK = 1024  # words in a block: their logits for 700 positions are 3 MB in fp32, about what a CPU's cache holds
+IGNORE_INDEX = -100  # a padded target; torch's default ignore_index
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, block: int = BLOCK) -> Tensor:
     """The negative log-likelihood in nats of each target: `[N, H]`, `[V, H]`, `[V]`, `[N]` → `[N]`.
 
     Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64).
-    A target of IGNORE_INDEX costs nothing. Products in 16 bits keep their exponentials, `[N, V]` in 16 bits, for the
-    backward pass; others are made again there.
+    The loss of a target IGNORE_INDEX is zero. Products in 16 bits keep their exponentials, `[N, V]` in 16 bits, for the
+    backward pass; others are computed again there.
 
     The softmax of a block is exp(logits - m) with the block's own maxima m; over all blocks it only misses a factor
     for each row, exp(m - log-sum-exp). The backward pass puts that factor into the rows of `hidden` instead, so that
     the gradients are matrix products of what the forward pass kept. Blocks with a running log-sum-exp are those of
     online softmax (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024).
-
-    Args:
-        hidden: the core's outputs.
-        weight: the output matrix.
-        bias: one for each word.
-        targets: numbers of words.
-        block: words at a time.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -61,6 +47,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # the bias is one more feature, so that it and its gradient come with the matrix products
         features = _with_column(hidden, 1, dtype)
         matrix = _with_column(weight, bias, dtype)
+        # 1. the maximum and the sum of exponentials of each block, for each position
         maxima, sums, kept = [], [], []
         for words in _blocks(matrix, block):
             exps = (features @ matrix[words].T).to(sum_dtype)
@@ -69,6 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             sums.append(exps.sum(1))
             if backward_follows and dtype.itemsize == 2:
                 kept.append(exps.to(dtype))
+        # 2. their log-sum-exp over all blocks, and the targets' own logits
         log_sum_exp = (torch.stack(maxima) + torch.stack(sums).log()).logsumexp(0)
         scored = targets != IGNORE_INDEX
         targets = targets.where(scored, 0)
@@ -83,15 +71,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         features, matrix, targets, scored, maxima, log_sum_exp, *kept = ctx.saved_tensors
         grad = grad.where(scored, 0)[:, None]
         hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
+        # the gradient by the logits is the softmax, less 1 at the target: 1. the target's part
         grad_features = -grad * matrix[targets]
         grad_weight = matrix.new_empty(len(matrix), matrix.size(1) - 1, dtype=grad.dtype)
         grad_bias = matrix.new_empty(len(matrix), dtype=grad.dtype)
+        # 2. the softmax's part, block by block
         for i, words in enumerate(_blocks(matrix, ctx.block)):
             exps = kept[i] if kept else (features @ matrix[words].T).sub_(maxima[i][:, None]).exp_()
             scale = grad * (maxima[i] - log_sum_exp).exp()[:, None]
             grad_features.addcmul_((exps @ matrix[words]).to(grad.dtype), scale)
             grad_matrix = exps.T @ (features * scale).to(features.dtype)
             grad_weight[words], grad_bias[words] = grad_matrix[:, :-1], grad_matrix[:, -1]
+        # 3. the target's part in the weights, after the blocks have filled them
         grad_weight.index_add_(0, targets, features[:, :-1] * grad, alpha=-1)
         grad_bias.index_add_(0, targets, grad.squeeze(1), alpha=-1)
         gradients = grad_features[:, :-1].to(hidden_dtype), grad_weight.to(weight_dtype), grad_bias.to(bias_dtype)

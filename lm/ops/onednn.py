@@ -1,4 +1,4 @@
-"""When oneDNN, which torch uses for an LSTM on a CPU, is the slower way."""
+"""Switch off oneDNN, torch's library for an LSTM on a CPU, where it is slower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
-    """Let torch's own kernels run: for a single step of an LSTM oneDNN takes three times as long to get ready."""
+    """Use torch's own kernels: for a single step of an LSTM oneDNN's set-up takes three times as long."""
     enabled, *_ = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
     try:
         yield

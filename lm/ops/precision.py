@@ -1,4 +1,4 @@
-"""Which precisions a machine computes in, and which of them training and evaluation use by default."""
+"""The precisions that a machine supports, and the default of training and evaluation."""
 
 import functools
 
@@ -12,28 +12,15 @@ def fast_precision(accelerator: str) -> str:
     """`bf16-mixed` where the CPU multiplies bfloat16 numbers by itself, else `32-true`; both as Lightning names them.
 
     Matrix products in bfloat16 are at least twice as fast on such a CPU (AVX-512 BF16, AMX) and slower on others; the
-    perplexity of a whole split differs by less than 0.1 %. GPUs keep fp32 until someone has measured theirs.
-
-    Args:
-        accelerator: Lightning's name of it, such as cpu or gpu.
+    perplexity of a whole split differs by less than 0.1 %. GPUs keep fp32: theirs has not been measured.
     """
-    able = torch.cpu.get_capabilities()
-    native = able.get("avx512_bf16") or able.get("amx_bf16")
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return "bf16-mixed" if runs_on_cpu(accelerator) and native and has_bfloat16_lstm() else "32-true"
 
 
 def check_precision(model: nn.Module, precision: str | int, accelerator: str, key: str) -> None:
-    """Check before any work that this CPU has the kernels for a model in a 16-bit mixed precision.
-
-    Args:
-        model: whose layers to look at.
-        precision: Lightning's name of it.
-        accelerator: Lightning's name of it.
-        key: of the precision in the config.
-
-    Raises:
-        UserError: if the CPU lacks them.
-    """
+    """Check that this CPU has the kernels for a model in `precision`, which the config has under `key`."""
     mixed = str(precision) in ("bf16", "bf16-mixed", "16", "16-mixed")  # Lightning runs the latter as bf16 on a CPU
     has_lstm = any(isinstance(module, nn.LSTM) for module in model.modules())
     if mixed and has_lstm and runs_on_cpu(accelerator) and not has_bfloat16_lstm():
@@ -50,7 +37,7 @@ def runs_on_cpu(accelerator: str) -> bool:
 
 @functools.cache
 def has_bfloat16_lstm() -> bool:
-    """Whether oneDNN has an LSTM in bfloat16 here: it needs AVX-512, and heeds ONEDNN_MAX_CPU_ISA."""
+    """Whether oneDNN has an LSTM in bfloat16 here: it needs AVX-512 and respects ONEDNN_MAX_CPU_ISA."""
     try:
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
             nn.LSTM(1, 1)(torch.zeros(1, 1, 1))

@@ -1,7 +1,7 @@
 """The LightningModule: the training step, what is logged, and the optimizer; nothing of the architecture."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from lm.models import CausalLM, State
 from lm.training.accumulation import AccumulatedWindows
 from lm.training.end_of_training import is_epoch_done, stop_after_this_step, validate_last_weights
 from lm.training.metrics import TextLoss
+from lm.training.regularizers import Regularizer
 
 
 class LitLanguageModel(LightningModule):
@@ -30,6 +31,7 @@ class LitLanguageModel(LightningModule):
         config: of the whole run, in primitive types, for the checkpoint.
         optimizer: makes the optimizer, given the parameters; None for evaluation only.
         scheduler: makes an lr_scheduler_config, given the optimizer and `total_steps`; see `lm.training.schedules`.
+        regularizers: by name; see `lm.training.regularizers`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LitLanguageModel(LightningModule):
         config: dict[str, Any],
         optimizer: Callable[[Iterator[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[..., LRSchedulerConfigType] | None = None,
+        regularizers: Mapping[str, Regularizer] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -46,7 +49,9 @@ class LitLanguageModel(LightningModule):
         self.config = config
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
+        self.regularizers = dict(regularizers or {})
         self.train_loss = TextLoss()
+        self.train_penalty = TextLoss()
         self.eval_loss = TextLoss()
         # Validation runs in the middle of an epoch and under inference mode, whose tensors may not enter autograd:
         # the two never share a state.
@@ -71,18 +76,23 @@ class LitLanguageModel(LightningModule):
         """The columns begin anew."""
         self.train_state = None
         self.train_loss.reset()
+        self.train_penalty.reset()
         self.clock.restart()
 
     def training_step(self, window: Window, batch_idx: int) -> Tensor:
-        """The mean loss in nats of a window's targets."""
-        nll, state = self.model.nll(window.inputs, window.targets, self.train_state)
+        """The mean loss in nats of a window's targets, and the penalties."""
+        nll, outputs, state = self.model.training_nll(window.inputs, window.targets, self.train_state)
         self.train_state = self.model.core.carry(state)
         self.train_loss.update(nll.detach(), window.targets)
+        loss = nll.mean()
+        if self.regularizers:
+            penalty = torch.stack([each(*outputs, self.model) for each in self.regularizers.values()]).sum()
+            self.train_penalty.update(penalty.detach() * window.targets.numel(), window.targets)
+            loss = loss + penalty
         self.clock.count(window.targets.numel() * self.trainer.world_size)
         self.is_logging_step = self._ends_an_interval(batch_idx)
         if self.is_logging_step:
             self._log_interval()
-        loss = nll.mean()
         self._stop_if_not_finite(loss)
         return loss * self.accumulated.weight(window)
 
@@ -219,10 +229,13 @@ class LitLanguageModel(LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, Optimizer)
         self.log_dict({"train/loss": result["loss"], "train/ppl": result["ppl"]}, prog_bar=True)
+        if self.regularizers:
+            self.log("train/penalty", self.train_penalty.compute()["loss"])
         self.log("train/lr", optimizer.param_groups[0]["lr"])
         self.log("speed/tokens_per_second", tokens / seconds, prog_bar=True)
         self.log("speed/ms_per_batch", 1000 * seconds / batches)
         self.train_loss.reset()
+        self.train_penalty.reset()
         self.clock.restart()
 
     def _log_split(self, split: str) -> None:

@@ -13,7 +13,7 @@ from lm.data import EOS
 from lm.errors import UserError
 from lm.export.huggingface import STATE  # which registers the model
 from lm.language_model import words_of
-from tests.conftest import V, composed, make_core, make_model
+from tests.conftest import V, composed, make_model, small_model_config
 
 
 @pytest.fixture(params=["lstm", "transformer"])
@@ -120,13 +120,7 @@ def test_padded_texts_are_refused(folder):
 
 @pytest.mark.parametrize("tie_weights", [True, False])
 def test_every_core_comes_back_tied_or_not(core_name, tie_weights, vocabulary, tmp_path):
-    core = make_core(core_name)
-    config = {
-        "_target_": "lm.models.CausalLM",
-        "embedding": {"_target_": "lm.models.TokenEmbedding", "_partial_": True, "embedding_size": 12},
-        "core": {"_target_": f"lm.models.{core.func.__name__}", "_partial_": True, **core.keywords},
-        "head": {"_target_": "lm.models.SoftmaxHead", "_partial_": True, "tie_weights": tie_weights},
-    }
+    config = small_model_config(core_name, tie_weights=tie_weights)
     model = make_model(core_name, tie_weights=tie_weights)
     export_folder(model, vocabulary, {"model": config, "data": {}}, tmp_path / "model")
     loaded = LanguageModel.load(tmp_path / "model").model

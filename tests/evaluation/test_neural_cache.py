@@ -17,7 +17,7 @@ WINDOW, THETA, SHARE, TEMPERATURE = 6, 0.8, 0.3, 1.2
 @torch.no_grad()
 def slow_mixture(model, inputs, targets):
     """p(w) for all words `[T, V]` of one column, position by position."""
-    hidden, _ = model.read(inputs[:, None])
+    hidden, _ = model.hidden_states(inputs[:, None])
     hidden = hidden[:, 0]
     log_probs = model.head.log_prob(hidden)
     rows = []

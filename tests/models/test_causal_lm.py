@@ -1,12 +1,14 @@
-"""What holds for every core: probabilities that sum to one, causality, and one state signature for all."""
+"""What holds for every core, head and embedding of conf/: exact probabilities, causality, one state signature."""
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from torch.nn import functional as F
 
-from lm.models import map_state
-from lm.ops import has_bfloat16_lstm
-from tests.conftest import V, make_model
+from lm.errors import UserError
+from lm.models import Core, map_state
+from lm.ops import IGNORE_INDEX, has_bfloat16_lstm
+from tests.conftest import EMBEDDINGS, HEADS, V, make_model
 
 
 @pytest.fixture
@@ -17,13 +19,13 @@ def tokens():
 @pytest.mark.parametrize("tie_weights", [False, True])
 @pytest.mark.parametrize("embedding_size", [12, 10])
 def test_probabilities_of_every_position_sum_to_one(core_name, tokens, tie_weights, embedding_size):
-    log_probs, _ = make_model(core_name, embedding_size, tie_weights)(tokens)
+    log_probs, _ = make_model(core_name, embedding_size=embedding_size, tie_weights=tie_weights)(tokens)
     assert log_probs.shape == (11, 3, V)
     assert (log_probs <= 0).all()
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(11, 3))
 
 
-def test_nll_of_both_doors_agrees_in_values_and_gradients(core_name, tokens):
+def test_nll_of_both_methods_agrees_in_values_and_gradients(core_name, tokens):
     model = make_model(core_name)
     targets = tokens.roll(-1, 0)
     nll, _ = model.nll(tokens, targets)
@@ -69,7 +71,7 @@ def test_one_window_several_and_one_word_at_a_time_give_the_same(core_name, toke
     assert shapes[: len(shapes) // 2] == shapes[len(shapes) // 2 :]
 
 
-def test_columns_do_not_see_each_other(core_name, tokens):
+def test_streams_do_not_see_each_other(core_name, tokens):
     model = make_model(core_name)
     together, _ = model(tokens)
     alone, _ = model(tokens[:, 1:2])
@@ -97,6 +99,63 @@ def test_tied_weights_are_one_matrix(core_name):
     assert tied.head.decoder.weight is tied.embedding.weight
     saved = sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters())
     assert saved == V * 12
+
+
+@pytest.mark.parametrize("tie_weights", [False, True])
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_is_exact_over_every_embedding_or_refuses_to_be_tied(head, embedding, tie_weights, tokens):
+    options = f"model/head={head}", f"model/embedding={embedding}"
+    try:
+        model = make_model("gru", *options, tie_weights=tie_weights, hidden_size=10)
+    except InstantiationException as error:
+        assert tie_weights and isinstance(error.__cause__, UserError)
+        return
+    assert tie_weights == any(table is each for table in model.embedding.tables for each in model.head.parameters())
+    targets = tokens.roll(-1, 0)
+    targets[3, 1] = IGNORE_INDEX
+    log_probs, _ = model(tokens)
+    assert log_probs.shape == (11, 3, V)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(11, 3))
+    nll, _ = model.nll(tokens, targets)
+    assert nll[3, 1].item() == 0
+    from_log_probs = F.nll_loss(log_probs.flatten(0, 1), targets.flatten(), reduction="none").view_as(nll)
+    torch.testing.assert_close(nll, from_log_probs)
+    parameters = list(model.parameters())
+    ours, theirs = (torch.autograd.grad(loss.sum(), parameters) for loss in (nll, from_log_probs))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_can_be_tied_to_an_embedding(head):
+    def fits(embedding: str) -> bool:
+        try:
+            return bool(make_model("gru", f"model/head={head}", f"model/embedding={embedding}", tie_weights=True))
+        except InstantiationException:
+            return False
+
+    assert any(map(fits, EMBEDDINGS))
+
+
+def test_every_core_starts_from_zeros(core_name):
+    tensors = []
+    map_state(tensors.append, make_model(core_name).core.initial_state(3))
+    assert tensors
+    assert not any(tensor.any() for tensor in tensors)  # a tensor of no length has nothing that is not zero
+
+
+@pytest.mark.parametrize("missing", ["output_size", "batch_dim"])
+def test_a_core_without_its_sizes_fails_at_construction(missing):
+    class Incomplete(Core):
+        forward = initial_state = carry = None
+
+        def __init__(self):
+            sizes = {"output_size": 4, "batch_dim": 1}
+            del sizes[missing]
+            super().__init__(**sizes)
+
+    with pytest.raises(TypeError, match=missing):
+        Incomplete()
 
 
 def test_embedding_and_decoder_start_uniform_within_a_tenth():

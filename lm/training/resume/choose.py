@@ -19,7 +19,7 @@ from lm.data import Corpus
 from lm.errors import UserError
 from lm.training.resume.validation import check_resumable
 
-SAME = ("data", "model", "optimizer", "scheduler", "seed")  # what a run must keep; the trainer may change
+SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "seed")  # what a run must keep
 # where the text comes from may change, too: `check_same_text` compares the text itself
 FREE = ("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained")
 KEY = "resume"  # where the entry of `lm.training.callbacks.ResumableCheckpoint` stands in a checkpoint

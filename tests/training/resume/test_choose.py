@@ -58,6 +58,11 @@ def test_resuming_on_another_text_is_refused_before_training(run, text_folder, t
         train(resumed(text_folder, run, f"data.root={folder}"))
 
 
+def test_a_run_keeps_its_regularizers(run, text_folder):
+    with pytest.raises(UserError, match=r"had another regularizer\.ar"):
+        train(resumed(text_folder, run, "regularizer=ar_tar"))
+
+
 def test_another_test_text_is_said_and_allowed(run, text_folder, tmp_path, capsys):
     from lm.data import Splits, load_corpus
 

@@ -1,0 +1,43 @@
+"""Every core, head and embedding of conf/model trains, resumes and is exported; a new option is taken up by itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lm import LanguageModel
+from scripts.export import export
+from scripts.train import train
+from tests.conftest import EMBEDDINGS, HEADS, MODELS, composed, tiny_config
+
+SHORT = ("trainer.max_epochs=1", "trainer.limit_val_batches=2", "scheduler=constant", "optimizer.lr=0.1", "test=false")
+OPTIONS = [
+    *(f"model={name}" for name in MODELS),
+    *(f"model/head={name}" for name in HEADS),
+    *(f"model/embedding={name}" for name in EMBEDDINGS),
+]
+
+
+def last(run_dir: Path) -> dict:
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_it_trains_resumes_bitwise_and_is_exported(option, text_folder, tmp_path):
+    def run(folder: str, steps: int, *overrides: str) -> None:
+        adaptive = [f"model.{each}.cutoffs=[6]" for each in ("head", "embedding") if option == f"model/{each}=adaptive"]
+        length = f"trainer.max_steps={steps}"
+        train(tiny_config(text_folder, tmp_path / folder, option, *adaptive, *SHORT, length, *overrides))
+
+    run("whole", 4)
+    run("parts", 2)
+    run("parts", 4, f"ckpt={tmp_path}/parts")
+    whole, parts = last(tmp_path / "whole"), last(tmp_path / "parts")
+    assert whole["global_step"] == parts["global_step"] == 4
+    torch.testing.assert_close(whole["state_dict"], parts["state_dict"], rtol=0, atol=0)
+
+    checkpoint = tmp_path / "whole" / "checkpoints" / "last.ckpt"
+    export(composed("export", f"ckpt={checkpoint}", "format=folder", f"out={tmp_path}/model"))
+    models = [LanguageModel.load(path).model for path in (checkpoint, tmp_path / "model")]
+    tokens = torch.randint(20, (5, 2))
+    assert torch.equal(*(model(tokens)[0] for model in models))
