@@ -17,7 +17,7 @@ def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_pat
     train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_epochs=1", "test=false", pictures=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert "samples/surprise" in events.Tags()["images"]
+    assert "samples/surprisal" in events.Tags()["images"]
     assert "samples/attention" not in events.Tags()["images"]
 
 
@@ -30,7 +30,7 @@ def test_a_run_that_goes_on_keeps_its_pictures_beside_its_curves(text_folder, tm
     events.Reload()
     steps = [event.step for event in events.Scalars("val/ppl")]
     assert len(steps) == 2
-    assert [event.step for event in events.Images("samples/surprise")] == steps
+    assert [event.step for event in events.Images("samples/surprisal")] == steps
     assert [event.step for event in events.Tensors("samples/text/text_summary")] == steps
     [words] = (tmp_path / "tensorboard" / "projector_config.pbtxt").read_text().split("embeddings {")[1:]
     assert "00010/words/tensors.tsv" in words  # the newest only
