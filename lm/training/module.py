@@ -59,7 +59,7 @@ class LitLanguageModel(LightningModule):
         self.train_loss = TextLoss()
         self.eval_loss = TextLoss()
         # Validation runs in the middle of an epoch and under inference mode, whose tensors may not enter autograd:
-        # the two never share a state.
+        # training and validation each have a state of their own.
         self.train_state: State | None = None
         self.eval_state: State | None = None
         self.accumulated = AccumulatedWindows()

@@ -49,7 +49,7 @@ def test_checkpoint_holds_primitive_types_and_loads_with_weights_only(run_folder
     assert EOS in stored["lm"]["vocabulary"]
 
 
-def test_tensorboard_shows_curves_samples_pictures_config_and_hyperparameters(run_folder):
+def test_tensorboard_shows_curves_samples_figures_config_and_hyperparameters(run_folder):
     events = EventAccumulator(str(run_folder / "tensorboard"))
     events.Reload()
     tags = events.Tags()

@@ -70,5 +70,5 @@ class BestCheckpoint(ModelCheckpoint):
                 if entry is not None and str(self.monitor) in entry:
                     found[str(path)] = {str(name): float(value) for name, value in entry.items()}
             except Exception:  # bytes at random fail in many ways
-                print(f"{path} is damaged: the run goes on without it.", file=sys.stderr, flush=True)
+                print(f"{path} is damaged: training goes on without it.", file=sys.stderr, flush=True)
         return found

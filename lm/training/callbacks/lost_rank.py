@@ -50,7 +50,7 @@ class LostRank(Callback):
             reason = re.sub(r"^\[.*?\] |\. .*", "", str(exception), flags=re.DOTALL)  # without gloo's source and advice
             exception.__cause__ = UserError(
                 f"Process {trainer.global_rank} of {trainer.world_size} has lost {names} ({reason}): "
-                "see why it ended, then go on with ckpt=last."
+                "see why it ended, then resume with ckpt=last."
             )
 
 

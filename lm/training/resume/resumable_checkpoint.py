@@ -1,6 +1,7 @@
-"""A checkpoint from which a run that was killed, or has ended, goes on as if nothing had happened."""
+"""A checkpoint from which a run that was killed, or has ended, is resumed as if nothing had happened."""
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -48,8 +49,8 @@ class ResumableCheckpoint(OnSignal):
         if every_n_minutes is not None:
             above_zero(every_n_minutes=every_n_minutes)
         self.path = Path(path)
-        self.every_n_steps = every_n_steps
-        self.every_n_minutes = every_n_minutes
+        self.every_n_steps = every_n_steps or math.inf
+        self.every_n_minutes = every_n_minutes or math.inf
         self.saved_step = -1
         self.saved_at = time.monotonic()
         self.is_saving = False
@@ -132,11 +133,8 @@ class ResumableCheckpoint(OnSignal):
 
     def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
         steps = trainer.global_step - self.saved_step
-        if steps == 0:
-            return False
-        if batch_idx == 0 or (self.every_n_steps is not None and steps >= self.every_n_steps):
-            return True
-        return self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return steps > 0 and (batch_idx == 0 or steps >= self.every_n_steps or minutes >= self.every_n_minutes)
 
     def _save(self, trainer: Trainer) -> None:
         if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
@@ -155,7 +153,7 @@ class ResumableCheckpoint(OnSignal):
         requeued = any_rank(trainer, signal.SIGUSR1 in self.asked)
         if trainer.is_global_zero:
             with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
-                print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
+                print(f"Terminated. Resume with ckpt={self.path}", file=sys.stderr, flush=True)
             if requeued:
                 requeue()
         hung_up = any_rank(trainer, self.asked == {signal.SIGHUP})

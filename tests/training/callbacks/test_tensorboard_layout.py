@@ -21,7 +21,7 @@ def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_pat
     assert "samples/attention" not in events.Tags()["images"]
 
 
-def test_a_run_that_goes_on_keeps_its_pictures_beside_its_curves(text_folder, tmp_path):
+def test_a_resumed_run_keeps_its_figures_beside_its_curves(text_folder, tmp_path):
     options = ("model=lstm", "test=false", "trainer.limit_train_batches=5")
     train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=1", pictures=True))
     last = f"ckpt={tmp_path}/checkpoints/last.ckpt"
