@@ -91,7 +91,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
 
 
 def begin_with_vectors(model: "CausalLM", vocabulary: "Vocabulary") -> None:
-    """Load the word vectors that the model is to begin with, where it names any, and say how many words have one."""
+    """Load the word vectors that the model starts from, if it names any, and say how many words have one."""
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     from lm.data.word_vectors import load_vectors

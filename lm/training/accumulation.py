@@ -7,8 +7,8 @@ class AccumulatedWindows:
     """The windows whose gradients one optimizer step adds up.
 
     Lightning divides each window's loss by `accumulate_grad_batches`, however many windows the last step of an epoch
-    has, and counts a short window as much as a long one. With `weight` and `scale` the step follows the gradient of
-    the mean loss per token of all its windows.
+    has (https://github.com/Lightning-AI/pytorch-lightning/issues/19987), and counts a short window as much as a long
+    one. With `weight` and `scale` the step follows the gradient of the mean loss per token of all its windows.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """What a run cannot do with its Trainer's options: found before any training, though each option is right by itself."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -28,13 +28,12 @@ def check_training_config(config: DictConfig) -> None:
     """Check the whole config of a training run; build model, optimizer and schedule once.
 
     The model is built without memory, for the largest vocabulary, so that its own checks run before any text is read.
-
-    Raises:
-        UserError: for the first value that does not fit.
     """
     check(config)
     _check_processes(config.trainer)
-    _check_pretrained(config)
+    path = OmegaConf.select(config, "model.embedding.pretrained")
+    if path and config.ckpt is None and not Path(path).expanduser().is_file():
+        raise UserError(f"model.embedding.pretrained={path} given, but there is no such file.")
     _check_optimizer(config)
     with torch.device("meta"):
         model = instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
@@ -42,36 +41,8 @@ def check_training_config(config: DictConfig) -> None:
     check_plain(snapshot(config), "config")  # else no checkpoint of this run could be loaded
 
 
-def check_training(config: DictConfig, schedule_monitors: bool) -> None:
-    """Check that there is something to train, and that what is monitored will be there.
-
-    Raises:
-        UserError: if not.
-    """
-    trainer = config.trainer
-    for key in ("max_steps", "max_epochs", "limit_train_batches"):
-        if trainer[key] == 0:
-            raise UserError(f"trainer.{key}=0 given, but then there is nothing to train: use at least 1.")
-    if trainer.get("reload_dataloaders_every_n_epochs"):
-        raise UserError("trainer.reload_dataloaders_every_n_epochs given, but the text never changes: leave it out.")
-    for name, callback in config.callbacks.items():
-        if monitor := callback.get("monitor"):
-            _check_monitor(f"callbacks.{name}.monitor", monitor)
-        for key, value in (("save_last", True), ("filename", "last")):
-            if "resumable_checkpoint" in config.callbacks and callback.get(key) == value:
-                raise UserError(
-                    f"callbacks.{name}.{key}={value} given, but resumable_checkpoint writes last.ckpt: leave it out."
-                )
-    if schedule_monitors:
-        _check_validates_each_time(trainer)
-
-
 def check_windows(trainer: DictConfig, data: "TextDataModule") -> None:
-    """Check the options that count windows against the number of them.
-
-    Raises:
-        UserError: if one does not fit.
-    """
+    """Check the options that count windows against the number of them."""
     if trainer.fast_dev_run:
         return
     windows = _limited("train", trainer, data.train_dataloader())
@@ -87,26 +58,31 @@ def check_windows(trainer: DictConfig, data: "TextDataModule") -> None:
             )
 
 
+def _limited(split: str, trainer: DictConfig, windows: Windows) -> int:
+    """How many of the windows of a split are used."""
+    key = f"limit_{split}_batches"
+    limit = trainer[key]
+    if isinstance(limit, float) and 0 < limit * len(windows) < 1:
+        raise UserError(
+            f"trainer.{key}={limit} given, but that is less than one of {len(windows)} windows: use a larger fraction."
+        )
+    if limit is None:
+        return len(windows)
+    return int(limit * len(windows)) if isinstance(limit, float) else min(limit, len(windows))
+
+
 def _check_processes(trainer: DictConfig) -> None:
     """Check that processes which must agree can, and that a multirun keeps to one for each job."""
-    devices = trainer.devices
     if not HydraConfig.initialized():
         return
     check_shared_name()
-    several = devices != 1 or trainer.num_nodes != 1 or "ddp" in str(trainer.strategy)
+    several = trainer.devices != 1 or trainer.num_nodes != 1 or "ddp" in str(trainer.strategy)
     if several and HydraConfig.get().mode == RunMode.MULTIRUN and not in_submitit_job():
         raise UserError(
-            f"trainer.devices={devices} given in a multirun, whose jobs run in one process each: use trainer=cpu or "
-            "trainer=gpu with trainer.devices=1, hydra/launcher=submitit_slurm with hydra.launcher.tasks_per_node, "
-            "or train one config at a time without -m."
+            f"trainer.devices={trainer.devices} given in a multirun, whose jobs run in one process each: use "
+            "trainer=cpu or trainer=gpu with trainer.devices=1, hydra/launcher=submitit_slurm with "
+            "hydra.launcher.tasks_per_node, or train one config at a time without -m."
         )
-
-
-def _check_pretrained(config: DictConfig) -> None:
-    """Look for the word vectors that a new run begins with."""
-    path = OmegaConf.select(config, "model.embedding.pretrained")
-    if path and config.ckpt is None and not Path(path).expanduser().is_file():
-        raise UserError(f"model.embedding.pretrained={path} given, but there is no such file.")
 
 
 def _check_optimizer(config: DictConfig) -> None:
@@ -118,7 +94,9 @@ def _check_optimizer(config: DictConfig) -> None:
     if config.optimizer.get("maximize"):
         raise UserError("optimizer.maximize=true given, but the loss is to fall: leave it out.")
     schedule = instantiate(config.scheduler)(optimizer, total_steps=100)
-    check_training(config, schedule_monitors="monitor" in schedule)
+    _check_trainer(config)
+    if "monitor" in schedule:
+        _check_validates_each_time(config.trainer)
     if str(config.trainer.precision) in ("16", "16-mixed") and config.optimizer.get("fused"):
         raise UserError(
             f"trainer.precision={config.trainer.precision} given, whose scaled gradients a fused optimizer lets nobody "
@@ -126,34 +104,33 @@ def _check_optimizer(config: DictConfig) -> None:
         )
 
 
-def _check_monitor(key: str, monitor: Any) -> None:
-    if monitor not in METRICS:
-        raise UserError(f"{key}={monitor} given, but it must be one of {', '.join(METRICS)}.")
+def _check_trainer(config: DictConfig) -> None:
+    """Check that there is something to train, and that what callbacks monitor and write will be there."""
+    for key in ("max_steps", "max_epochs", "limit_train_batches"):
+        if config.trainer[key] == 0:
+            raise UserError(f"trainer.{key}=0 given, but then there is nothing to train: use at least 1.")
+    if config.trainer.get("reload_dataloaders_every_n_epochs"):
+        raise UserError("trainer.reload_dataloaders_every_n_epochs given, but the text never changes: leave it out.")
+    for name, callback in config.callbacks.items():
+        monitor = callback.get("monitor")
+        if monitor and monitor not in METRICS:
+            raise UserError(f"callbacks.{name}.monitor={monitor} given, but it must be one of {', '.join(METRICS)}.")
+        for key, value in (("save_last", True), ("filename", "last")):
+            if "resumable_checkpoint" in config.callbacks and callback.get(key) == value:
+                raise UserError(
+                    f"callbacks.{name}.{key}={value} given, but resumable_checkpoint writes last.ckpt: leave it out."
+                )
 
 
 def _check_validates_each_time(trainer: DictConfig) -> None:
     """Check that each time the schedule looks at the validation loss there is a new one."""
-    by_time = not isinstance(trainer.val_check_interval, int | float)
     for key, fails in {
         "limit_val_batches": trainer.limit_val_batches == 0,
         "check_val_every_n_epoch": trainer.check_val_every_n_epoch is None,
-        "val_check_interval": by_time,
+        "val_check_interval": not isinstance(trainer.val_check_interval, int | float),  # it is a time
     }.items():
         if fails:
             raise UserError(
                 f"trainer.{key}={trainer[key]} given, but the schedule looks at the validation loss after each epoch "
                 "(or every trainer.check_val_every_n_epoch): choose another scheduler, such as constant."
             )
-
-
-def _limited(split: str, trainer: DictConfig, windows: Windows) -> int:
-    """How many of the windows of a split are used."""
-    key = f"limit_{split}_batches"
-    limit = trainer[key]
-    if isinstance(limit, float) and 0 < limit * len(windows) < 1:
-        raise UserError(
-            f"trainer.{key}={limit} given, but that is less than one of {len(windows)} windows: use a larger share."
-        )
-    if limit is None:
-        return len(windows)
-    return int(limit * len(windows)) if isinstance(limit, float) else min(limit, len(windows))

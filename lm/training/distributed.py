@@ -1,7 +1,6 @@
-"""Training in several processes: their strategy, SLURM's plugin and queue, and the errors of a lost connection."""
+"""Training in several processes: their strategy, SLURM's plugin and SLURM's queue."""
 
 import os
-import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -37,16 +36,6 @@ def requeue() -> None:
 
 
 def ddp(timeout_minutes: float) -> DDPStrategy:
-    """One process for each device, which gives up when another has not answered for so long.
-
-    Raises:
-        UserError: if the time is not above zero.
-    """
+    """One process for each device, which gives up when another has not answered for so long."""
     above_zero(timeout_minutes=timeout_minutes)
     return DDPStrategy(timeout=timedelta(minutes=timeout_minutes))
-
-
-def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error is how gloo or NCCL say that another process has gone, or is silent for too long."""
-    signs = r"gloo|nccl|process ?group|connection (closed|reset|refused)|timed? ?out|broken pipe"
-    return isinstance(error, RuntimeError) and re.search(signs, str(error), re.IGNORECASE) is not None

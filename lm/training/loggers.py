@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lm.files.errors import explain_os_errors, os_error_reason, warn
@@ -23,11 +24,7 @@ class _OutlivesFullDisk(Logger):
 
     @property
     def experiment(self) -> Any:
-        """As Lightning's, which makes the folder; Lightning asks for it before training.
-
-        Raises:
-            UserError: if the folder cannot be made.
-        """
+        """As Lightning's, which makes the folder; Lightning asks for it before training."""
         with explain_os_errors(f"log to {self.save_dir}"):
             return super().experiment  # type: ignore[misc]  # of the logger beside this class
 
@@ -44,22 +41,18 @@ class _OutlivesFullDisk(Logger):
                 warn(f"Cannot log to {self.log_dir}: {reason}. Training goes on.")
 
     def log_metrics(self, *args: Any, **options: Any) -> None:
-        """As Lightning's."""
         with self.tolerating():
             super().log_metrics(*args, **options)  # type: ignore[safe-super]
 
     def log_hyperparams(self, *args: Any, **options: Any) -> None:
-        """As Lightning's."""
         with self.tolerating():
             super().log_hyperparams(*args, **options)  # type: ignore[safe-super]
 
     def save(self) -> None:
-        """As Lightning's."""
         with self.tolerating():
             super().save()
 
     def finalize(self, status: str) -> None:
-        """As Lightning's."""
         with self.tolerating():
             super().finalize(status)
 
@@ -75,3 +68,8 @@ class TensorBoard(_OutlivesFullDisk, TensorBoardLogger):
 
 class CSV(_OutlivesFullDisk, CSVLogger):
     """A table of all that was logged."""
+
+
+def tensorboard(trainer: Trainer) -> TensorBoard | None:
+    """The run's TensorBoard logger, or None where it has none."""
+    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)

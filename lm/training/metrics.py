@@ -10,7 +10,7 @@ from lm.ops import IGNORE_INDEX
 class TextLoss(Metric):
     """Mean loss in nats, its exponential the perplexity, and the number of tokens behind them.
 
-    Nats and tokens are summed over windows and processes and divided once, so that every token weighs the same.
+    Nats and tokens are summed over windows and ranks and divided once, so that every token weighs the same.
     """
 
     full_state_update = False
@@ -28,6 +28,5 @@ class TextLoss(Metric):
         self.tokens += (targets != IGNORE_INDEX).sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """The loss in nats per token, the perplexity and the token count."""
         loss = self.nats / self.tokens
         return {"loss": loss, "ppl": loss.exp(), "tokens": self.tokens}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,9 +18,18 @@ from lm.data.windows import Window, Windows
 from lm.errors import UserError
 from lm.models import CausalLM, State
 from lm.training.accumulation import AccumulatedWindows
-from lm.training.end_of_training import is_epoch_done, stop_after_this_step, validate_last_weights
+from lm.training.lightning_internals import is_epoch_done, stop_after_this_step, validate_last_weights
 from lm.training.metrics import TextLoss
 from lm.training.regularizers import Regularizer
+
+
+@dataclass
+class Interval:
+    """The time since the last log, validation or start of an epoch, with the batches and tokens trained on in it."""
+
+    start: float = field(default_factory=time.perf_counter)
+    batches: int = 0
+    tokens: int = 0
 
 
 class LitLanguageModel(LightningModule):
@@ -54,30 +64,28 @@ class LitLanguageModel(LightningModule):
         self.train_penalty = TextLoss()
         self.eval_loss = TextLoss()
         # Validation runs in the middle of an epoch and under inference mode, whose tensors may not enter autograd:
-        # the two never share a state.
+        # training and validation each have a state of their own.
         self.train_state: State | None = None
         self.eval_state: State | None = None
         self.accumulated = AccumulatedWindows()
-        self.clock = Clock()
+        self.interval = Interval()
         self.is_logging_step = False
         self.validated_step: int | None = None  # the step after which the last validation took place
 
     def on_fit_start(self) -> None:
-        """Let each process draw a dropout of its own."""
-        if self.trainer.world_size > 1:
+        if self.trainer.world_size > 1:  # each process draws its own dropout
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
-        """Begin to count time: `on_train_epoch_start` does not run where a run goes on in mid-epoch."""
         self.accumulated.reset()
-        self.clock.restart()
+        self.interval = Interval()  # `on_train_epoch_start` does not run where a run is resumed within an epoch
 
     def on_train_epoch_start(self) -> None:
-        """The columns begin anew."""
+        """Reset the hidden state."""
         self.train_state = None
         self.train_loss.reset()
         self.train_penalty.reset()
-        self.clock.restart()
+        self.interval = Interval()
 
     def training_step(self, window: Window, batch_idx: int) -> Tensor:
         """The mean loss in nats of a window's targets, and the penalties."""
@@ -89,7 +97,8 @@ class LitLanguageModel(LightningModule):
             penalty = torch.stack([each(*outputs, self.model) for each in self.regularizers.values()]).sum()
             self.train_penalty.update(penalty.detach() * window.targets.numel(), window.targets)
             loss = loss + penalty
-        self.clock.count(window.targets.numel() * self.trainer.world_size)
+        self.interval.batches += 1
+        self.interval.tokens += window.targets.numel() * self.trainer.world_size
         self.is_logging_step = self._ends_an_interval(batch_idx)
         if self.is_logging_step:
             self._log_interval()
@@ -117,7 +126,7 @@ class LitLanguageModel(LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """One step; afterwards the learning rate is what the schedule has set."""
+        """Afterwards the learning rate is what the schedule has set, not that of the window's length."""
         rates = [group["lr"] for group in optimizer.param_groups]
         try:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -129,7 +138,10 @@ class LitLanguageModel(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip; Lightning would refuse a fused optimizer under autocast, though only fp16's scaler minds one."""
+        """Clip a fused optimizer's gradients under bf16 autocast, too: only fp16's scaler cannot have one.
+
+        Lightning refuses both: https://github.com/Lightning-AI/pytorch-lightning/issues/21435
+        """
         plugin = self.trainer.precision_plugin
         if gradient_clip_val and getattr(plugin, "scaler", None) is None:
             clip = plugin.clip_grad_by_value if gradient_clip_algorithm == "value" else plugin.clip_grad_by_norm
@@ -138,54 +150,44 @@ class LitLanguageModel(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Act on a callback's wish to stop."""
         stop_after_this_step(self.trainer)
 
     def on_train_epoch_end(self) -> None:
-        """Validate the last weights where training ends within an epoch: EarlyStopping looks at them next."""
-        if not is_epoch_done(self.trainer):
+        if not is_epoch_done(self.trainer):  # training ends here, and EarlyStopping looks at the last weights next
             self._validate_last_weights()
 
     def on_train_end(self) -> None:
-        """Validate the last weights where training ends with an epoch."""
         self._validate_last_weights()
 
     def on_validation_epoch_start(self) -> None:
-        """The columns begin anew."""
+        """Reset the hidden state."""
         self.eval_state = None
         self.eval_loss.reset()
 
     def validation_step(self, window: Window, batch_idx: int) -> None:
-        """Count a window's loss."""
         nll, state = self.model.nll(window.inputs, window.targets, self.eval_state)
         self.eval_state = self.model.core.carry(state)
         self.eval_loss.update(nll, window.targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss and perplexity of the whole split."""
         self._log_split("val")
         if not self.trainer.sanity_checking:
             self.validated_step = self.global_step
 
     def on_validation_end(self) -> None:
-        """Begin a new interval: the callbacks have drawn and saved, and may wish to stop."""
-        self.clock.restart()
+        self.interval = Interval()
         stop_after_this_step(self.trainer)
 
     def on_test_epoch_start(self) -> None:
-        """As for validation."""
         self.on_validation_epoch_start()
 
     def test_step(self, window: Window, batch_idx: int) -> None:
-        """As for validation."""
         self.validation_step(window, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Log the loss and perplexity of the whole split."""
         self._log_split("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimizer and its schedule over the steps of this run."""
         assert self.make_optimizer is not None and self.make_scheduler is not None, "built for evaluation only"
         optimizer = self.make_optimizer(self.parameters())
         steps = self.trainer.estimated_stepping_batches
@@ -197,7 +199,6 @@ class LitLanguageModel(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_save_checkpoint(self, stored: dict[str, Any]) -> None:
-        """Add what makes the checkpoint stand alone."""
         stored[checkpoint.KEY] = checkpoint.entry(self.config, self.vocabulary)
 
     def _validate_last_weights(self) -> None:
@@ -205,15 +206,16 @@ class LitLanguageModel(LightningModule):
             validate_last_weights(self.trainer)
 
     def _stop_if_not_finite(self, loss: Tensor) -> None:
-        """StoppingCriterion before the optimizer sees a loss that would ruin the weights."""
+        """Raise before the optimizer sees a loss that would ruin the weights."""
         if not loss.isfinite():
-            optimizer = self.optimizers()
-            assert isinstance(optimizer, Optimizer)
             raise UserError(
-                f"The loss is {loss.item()} at step {self.global_step + 1} with a learning rate of "
-                f"{optimizer.param_groups[0]['lr']:g}: lower optimizer.lr or trainer.gradient_clip_val. "
-                "The last good checkpoint, where there is one, is kept."
+                f"The loss is {loss.item()} at step {self.global_step + 1} with a learning rate of {self._lr():g}: "
+                "lower optimizer.lr or trainer.gradient_clip_val. The last good checkpoint, if any, is kept."
             )
+
+    def _lr(self) -> float:
+        """The learning rate of the step under way."""
+        return self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def _ends_an_interval(self, batch_idx: int) -> bool:
         """Whether this is the last window of an optimizer step that Lightning logs."""
@@ -223,43 +225,18 @@ class LitLanguageModel(LightningModule):
         return bool(every) and steps_now and (self.trainer.global_step + 1) % every == 0
 
     def _log_interval(self) -> None:
-        """Log what happened since the last time; the learning rate is the one of the step under way."""
         result = self.train_loss.compute()
-        seconds, batches, tokens = self.clock.read()
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, Optimizer)
+        seconds = time.perf_counter() - self.interval.start
         self.log_dict({"train/loss": result["loss"], "train/ppl": result["ppl"]}, prog_bar=True)
         if self.regularizers:
             self.log("train/penalty", self.train_penalty.compute()["loss"])
-        self.log("train/lr", optimizer.param_groups[0]["lr"])
-        self.log("speed/tokens_per_second", tokens / seconds, prog_bar=True)
-        self.log("speed/ms_per_batch", 1000 * seconds / batches)
+        self.log("train/lr", self._lr())
+        self.log("speed/tokens_per_second", self.interval.tokens / seconds, prog_bar=True)
+        self.log("speed/ms_per_batch", 1000 * seconds / self.interval.batches)
         self.train_loss.reset()
         self.train_penalty.reset()
-        self.clock.restart()
+        self.interval = Interval()
 
     def _log_split(self, split: str) -> None:
         result = self.eval_loss.compute()
-        values = {f"{split}/{name}": value.to(torch.float32) for name, value in result.items()}
-        self.log_dict(values, prog_bar=False)
-
-
-class Clock:
-    """Seconds, batches and tokens since it was last restarted."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new interval."""
-        self.start = time.perf_counter()
-        self.batches = self.tokens = 0
-
-    def count(self, tokens: int) -> None:
-        """Count a batch."""
-        self.batches += 1
-        self.tokens += tokens
-
-    def read(self) -> tuple[float, int, int]:
-        """Seconds, batches and tokens of this interval."""
-        return time.perf_counter() - self.start, self.batches, self.tokens
+        self.log_dict({f"{split}/{name}": value.to(torch.float32) for name, value in result.items()})

@@ -15,7 +15,7 @@ def prepare_process() -> None:
     keep_freed_memory()
     threading.excepthook = report_thread_error
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # a run that goes on
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # a resumed run
     warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lm.evaluation.perplexity import verdict
 from lm.files.text import json_text, write_text
-from lm.training.callbacks.validation_samples import tensorboard
+from lm.training.loggers import tensorboard
 
 COMPARED = ("model", "optimizer", "scheduler", "regularizer", "data", "seed", "trainer")
 NAMES = {"val": "validation", "test": "test"}
@@ -38,10 +38,8 @@ def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataM
     step = trainer.global_step
     if checkpoint:
         step = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
-    metrics: dict[str, float] = {}
-    for tested in trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False):
-        metrics |= tested
-    return metrics | {"test/step": step} if metrics else {}
+    tested = trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    return {**tested[0], "test/step": step} if tested and tested[0] else {}
 
 
 def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
@@ -51,9 +49,9 @@ def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
 
 
 def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Put the run into TensorBoard's table of hyper-parameters with what it reached."""
-    perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
+    """Put the run into TensorBoard's table of hyper-parameters with the perplexities that it reached."""
     if logger := tensorboard(trainer):
+        perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
         logger.log_hyperparams(hyperparameters(config), perplexities)
 
 
@@ -83,25 +81,20 @@ def print_results(metrics: Mapping[str, float], vocabulary_size: int, **facts: o
     table = Table("split", "step", "loss (nats)", "perplexity", "tokens scored")
     for split, name in NAMES.items():
         if f"{split}/loss" in metrics:
-            loss, ppl = metrics[f"{split}/loss"], metrics[f"{split}/ppl"]
-            step, tokens = (f"{int(metrics[f'{split}/{count}']):,}" for count in ("step", "tokens"))
-            bad |= {name: said} if (said := verdict(loss, vocabulary_size)) else {}
-            table.add_row(name, step, f"{loss:.4f}", f"{ppl:,.2f}", tokens)
+            loss, ppl, step, tokens = (metrics[f"{split}/{key}"] for key in ("loss", "ppl", "step", "tokens"))
+            table.add_row(name, f"{int(step):,}", f"{loss:.4f}", f"{ppl:,.2f}", f"{int(tokens):,}")
+            if said := verdict(loss, vocabulary_size):
+                bad[name] = said
     Console().print(table)
     print_facts(**bad, **facts)
 
 
 def print_facts(**facts: object) -> None:
     """Print a line for each fact; a path must stay in one piece to be copied."""
-    console = Console()
     for fact, value in facts.items():
-        console.print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
+        Console().print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
 
 
 def write_json(values: Mapping[str, object], path: str | Path) -> None:
-    """Write values as JSON, whole or not at all.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write values as JSON, atomically."""
     write_text(json_text(values, indent=2) + "\n", path)

@@ -14,16 +14,9 @@ from lm.errors import UserError
 def divide_on_plateau(
     optimizer: Optimizer, total_steps: int, factor: float, patience: int = 0
 ) -> LRSchedulerConfigType:
-    """Divide the learning rate by `factor` when the validation loss does not fall below its best.
+    """Divide the learning rate by `factor` (4 in pytorch/examples) after an epoch without a better validation loss.
 
-    Args:
-        optimizer: whose learning rate to set.
-        total_steps: of the training run; unused, the validation loss decides.
-        factor: above 1; pytorch/examples divides by 4.
-        patience: how many epochs without improvement are let pass.
-
-    Raises:
-        UserError: if a value is out of range.
+    `patience` epochs without improvement are let pass. `total_steps` is unused: the validation loss decides.
     """
     if not factor > 1:
         raise UserError(f"factor={factor} given, but it must be above 1.")
@@ -33,53 +26,35 @@ def divide_on_plateau(
 
 
 def one_cycle(
-    optimizer: Optimizer, total_steps: int, warmup_share: float, start_divisor: float, final_divisor: float
+    optimizer: Optimizer, total_steps: int, warmup_ratio: float, div_factor: float, final_div_factor: float
 ) -> LRSchedulerConfigType:
     """Up to the optimizer's learning rate and down again, in cosines, with momentum the other way (Smith 2018).
 
-    Args:
-        optimizer: its learning rate is the highest one.
-        total_steps: of the training run.
-        warmup_share: the share of the steps on the way up.
-        start_divisor: the first learning rate is the highest divided by this.
-        final_divisor: the last learning rate is the first divided by this.
-
-    Raises:
-        UserError: if a value is out of range.
+    `warmup_ratio` of the steps go up, from the highest rate / `div_factor`; the last is the first / `final_div_factor`.
     """
-    probability(warmup_share=warmup_share)
-    above_zero(start_divisor=start_divisor, final_divisor=final_divisor)
-    momentum = any(group.get("momentum") or "betas" in group for group in optimizer.param_groups)
+    probability(warmup_ratio=warmup_ratio)
+    above_zero(div_factor=div_factor, final_div_factor=final_div_factor)
     scheduler = OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
-        pct_start=warmup_share,
-        cycle_momentum=momentum,
-        div_factor=start_divisor,
-        final_div_factor=final_divisor,
+        pct_start=warmup_ratio,
+        cycle_momentum=any(group.get("momentum") or "betas" in group for group in optimizer.param_groups),
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
     )
     return {"scheduler": scheduler, "interval": "step"}
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LRSchedulerConfigType:
-    """A straight line up to the optimizer's learning rate, then half a cosine down to zero.
-
-    Args:
-        optimizer: its learning rate is the highest one.
-        total_steps: of the training run.
-        warmup_steps: steps on the way up.
-
-    Raises:
-        UserError: if `warmup_steps` is negative.
-    """
+    """A straight line up to the optimizer's learning rate, then half a cosine down to zero."""
     at_least(0, warmup_steps=warmup_steps)
-    share = partial(cosine_share, total_steps=total_steps, warmup_steps=warmup_steps)
-    return {"scheduler": LambdaLR(optimizer, share), "interval": "step"}
+    factor = partial(cosine_factor, total_steps=total_steps, warmup_steps=warmup_steps)
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
-def cosine_share(step: int, total_steps: int, warmup_steps: int) -> float:
-    """The share of the highest learning rate that step `step`, counted from 0, uses."""
+def cosine_factor(step: int, total_steps: int, warmup_steps: int) -> float:
+    """What step `step`, counted from 0, multiplies the highest learning rate by."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)

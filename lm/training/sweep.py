@@ -49,9 +49,8 @@ def report(folder: Path) -> None:
     for row in rows:
         own = " ".join(override for override in row["overrides"].split() if override not in shared)
         table.add_row(*(_shown(value) for value in (row | {"overrides": own}).values()))
-    console = Console()
-    console.print(table)
-    console.print(f"sweep: {written}", soft_wrap=True, highlight=False, markup=False)
+    Console().print(table)
+    Console().print(f"sweep: {written}", soft_wrap=True, highlight=False, markup=False)
 
 
 def job_row(hydra_folder: Path, sweep: Path) -> dict[str, Any]:
@@ -59,9 +58,8 @@ def job_row(hydra_folder: Path, sweep: Path) -> dict[str, Any]:
     job = hydra_folder.parent
     overrides = OmegaConf.to_container(OmegaConf.load(hydra_folder / "overrides.yaml"))
     assert isinstance(overrides, list)
-    results = _text(job / METRICS_FILE)
+    results, error = _text(job / METRICS_FILE), _text(job / ERROR_FILE)
     metrics = json.loads(results or "{}")
-    error = _text(job / ERROR_FILE)
     if not results and not error:
         error = STOPPED if signals.received() else "it has left no result"
     if metrics.get("val/ppl", 0) is None and not error:  # JSON has no infinity

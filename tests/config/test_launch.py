@@ -69,7 +69,7 @@ def test_a_new_run_does_not_overwrite_an_old_one_but_the_same_command_started_ag
     before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     train(tiny_config(text_folder, tmp_path, *options))
     assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
-    with pytest.raises(UserError, match=r"holds checkpoints of another run: go on with it by ckpt=.*last\.ckpt"):
+    with pytest.raises(UserError, match=r"holds checkpoints of another run: resume it by ckpt=.*last\.ckpt"):
         train(tiny_config(text_folder, tmp_path, *options))
     for counter in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"):
         with monkeypatch.context() as restarted:

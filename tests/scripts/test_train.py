@@ -49,14 +49,14 @@ def test_checkpoint_holds_primitive_types_and_loads_with_weights_only(run_folder
     assert EOS in stored["lm"]["vocabulary"]
 
 
-def test_tensorboard_shows_curves_samples_pictures_config_and_hyperparameters(run_folder):
+def test_tensorboard_shows_curves_samples_figures_config_and_hyperparameters(run_folder):
     events = EventAccumulator(str(run_folder / "tensorboard"))
     events.Reload()
     tags = events.Tags()
     expected = {"train/loss", "train/ppl", "train/lr", "train/grad_norm", "speed/tokens_per_second"}
     assert expected | {"val/loss", "val/ppl", "test/loss", "test/ppl", "result/val/ppl"} <= set(tags["scalars"])
     assert "hp_metric" not in tags["scalars"]
-    assert {"samples/log_prob", "samples/surprise"} == set(tags["images"])
+    assert {"samples/log_prob", "samples/surprisal"} == set(tags["images"])
     assert {"samples/text/text_summary", "config/text_summary"} <= set(tags["tensors"])
     assert len(events.Scalars("val/ppl")) == 4
     assert len(events.Scalars("result/val/ppl")) == 1

@@ -13,7 +13,7 @@ from tests.training.test_module import Recorder, make_module, make_trainer
 SCHEDULES = {
     "constant": constant,
     "cosine": partial(cosine, warmup_steps=3),
-    "one_cycle": partial(one_cycle, warmup_share=0.3, start_divisor=10, final_divisor=100),
+    "one_cycle": partial(one_cycle, warmup_ratio=0.3, div_factor=10, final_div_factor=100),
 }
 OPTIMIZERS = {"sgd": partial(torch.optim.SGD, lr=0.5, momentum=0.5), "adamw": partial(torch.optim.AdamW, lr=0.01)}
 

@@ -31,3 +31,10 @@ def test_what_cannot_work_is_one_line_before_training(overrides, message, text_f
     with pytest.raises(UserError, match=message):
         train(tiny_config(text_folder, tmp_path, *overrides))
     assert not [path for path in tmp_path.iterdir() if path.name != ".lock"]
+
+
+def test_a_graceful_stop_after_the_resumable_checkpoint_is_refused_before_training(text_folder, tmp_path):
+    overrides = ("~callbacks.graceful_stop", "+callbacks.stop._target_=lm.training.resume.GracefulStop")
+    with pytest.raises(UserError, match=r"graceful_stop stands after .*: put graceful_stop first"):
+        train(tiny_config(text_folder, tmp_path, *overrides))
+    assert not (tmp_path / "checkpoints").exists()

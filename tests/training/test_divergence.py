@@ -81,7 +81,7 @@ def test_a_verdict_says_diverged_or_worse_than_a_uniform_guess(loss, said):
 
 
 class Draws(FailSafe, Callback):
-    """Fails as a picture of a diverged model does."""
+    """Fails as a figure of a diverged model does."""
 
     def on_validation_end(self, *_: object) -> None:
         raise OverflowError("math range error")
@@ -89,7 +89,7 @@ class Draws(FailSafe, Callback):
     on_train_batch_end = on_train_end = on_fit_start = on_validation_end
 
 
-def test_an_error_in_a_picture_is_one_line_and_does_not_end_the_run(text_folder, tmp_path, capsys):
+def test_an_error_in_a_figure_is_one_line_and_does_not_end_the_run(text_folder, tmp_path, capsys):
     options = (
         *SHORT,
         "trainer.max_epochs=2",

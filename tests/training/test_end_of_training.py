@@ -45,9 +45,9 @@ ENDS = {  # what ends the first run, and after which step
     "max_steps in the second epoch": (("trainer.max_steps=8",), 8),
     "max_steps at the end of an epoch": (("trainer.max_steps=5",), 5),
     "max_epochs": (("trainer.max_epochs=1",), 5),
-    "a callback in the midst of a step": (stop("on_train_batch_end", 4), 2),
+    "a callback in the middle of a step": (stop("on_train_batch_end", 4), 2),
     "a callback before a step": (stop("on_train_batch_start", 4), 2),
-    "a callback in a validation in the midst of a step": (
+    "a callback in a validation in the middle of a step": (
         (*stop("on_validation_end", 3), "trainer.val_check_interval=4"),
         4,
     ),
@@ -89,7 +89,7 @@ def losses(folder: Path) -> dict[str, str]:
     return {row["step"]: row["train/loss"] for row in rows if row.get("train/loss")}
 
 
-QUICK = ("max_steps in the second epoch", "a callback in the midst of a step", "early stopping", "no validation")
+QUICK = ("max_steps in the second epoch", "a callback in the middle of a step", "early stopping", "no validation")
 QUICK += ("an epoch that is not validated",)
 
 
@@ -126,7 +126,7 @@ class Signal(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("after", [4, 5])  # windows: in the midst of a step of three
+@pytest.mark.parametrize("after", [4, 5])  # windows: in the middle of a step of three
 def test_sigterm_in_the_midst_of_a_step_is_saved_after_it(after, undisturbed, text_folder, tmp_path):
     fatal = (
         "+callbacks.signal._target_=tests.training.test_end_of_training.Signal",

@@ -33,7 +33,7 @@ def test_divide_on_plateau_divides_by_four_unless_validation_improves():
 
 def test_one_cycle_starts_at_a_tenth_peaks_and_ends_low():
     optimizer = sgd(lr=1.0, momentum=0.9)
-    config = schedules.one_cycle(optimizer, 100, warmup_share=0.3, start_divisor=10, final_divisor=1000)
+    config = schedules.one_cycle(optimizer, 100, warmup_ratio=0.3, div_factor=10, final_div_factor=1000)
     rates = used_rates(optimizer, config, 100)
     assert config["interval"] == "step"
     assert rates[0] == pytest.approx(0.1)
@@ -44,7 +44,7 @@ def test_one_cycle_starts_at_a_tenth_peaks_and_ends_low():
 
 def test_one_cycle_works_without_momentum():
     optimizer = sgd()
-    config = schedules.one_cycle(optimizer, 10, warmup_share=0.5, start_divisor=10, final_divisor=10)
+    config = schedules.one_cycle(optimizer, 10, warmup_ratio=0.5, div_factor=10, final_div_factor=10)
     used_rates(optimizer, config, 10)
     assert optimizer.param_groups[0]["momentum"] == 0
 
@@ -58,7 +58,7 @@ def test_cosine_warms_up_in_a_line_and_falls_to_zero():
 
 
 def test_cosine_without_warm_up_starts_at_the_top():
-    assert schedules.cosine_share(0, total_steps=10, warmup_steps=0) == 1
+    assert schedules.cosine_factor(0, total_steps=10, warmup_steps=0) == 1
 
 
 def test_constant_never_moves():
@@ -71,8 +71,8 @@ def test_constant_never_moves():
     [
         lambda o: schedules.divide_on_plateau(o, 10, factor=0.5),
         lambda o: schedules.divide_on_plateau(o, 10, factor=4, patience=-1),
-        lambda o: schedules.one_cycle(o, 10, warmup_share=1.5, start_divisor=10, final_divisor=10),
-        lambda o: schedules.one_cycle(o, 10, warmup_share=0.5, start_divisor=0, final_divisor=10),
+        lambda o: schedules.one_cycle(o, 10, warmup_ratio=1.5, div_factor=10, final_div_factor=10),
+        lambda o: schedules.one_cycle(o, 10, warmup_ratio=0.5, div_factor=0, final_div_factor=10),
         lambda o: schedules.cosine(o, 10, warmup_steps=-1),
     ],
 )

@@ -16,15 +16,11 @@ class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which finds its files again by reading them, and keeps no loss that is not finite.
 
     Lightning stores the scores in last.ckpt, by absolute path: a moved run would forget its best one. Here each file
-    says what it was kept for, so a run folder may be moved, copied or thinned out between two runs.
-
-    Attributes:
-        metrics: of each kept file: those of its validation, and its step.
-        writing: the file that is being written.
+    holds the metrics it was kept for, so a run folder may be moved, copied or thinned out between two runs.
     """
 
-    metrics: dict[str, dict[str, float]]
-    writing: str | None = None
+    metrics: dict[str, dict[str, float]]  # of each kept file: those of its validation, and its step
+    writing: str | None = None  # the file that is being written
 
     @property
     def best_metrics(self) -> dict[str, float] | None:
@@ -34,10 +30,9 @@ class BestCheckpoint(ModelCheckpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up what an earlier run has left in the folder."""
-        found = self._read_folder() if trainer.is_global_zero else {}
-        self.metrics = trainer.strategy.broadcast(found)
+        self.metrics = trainer.strategy.broadcast(self._read_folder() if trainer.is_global_zero else {})
         device = trainer.strategy.root_device
-        scores = {path: torch.tensor(found[str(self.monitor)], device=device) for path, found in self.metrics.items()}
+        scores = {path: torch.tensor(each[str(self.monitor)], device=device) for path, each in self.metrics.items()}
         ranked = sorted(scores, key=lambda path: scores[path].item(), reverse=self.mode == "max")
         ranked = ranked[: self.save_top_k] if self.save_top_k >= 0 else ranked
         if ranked:
@@ -46,12 +41,10 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_model_score, self.kth_value = scores[ranked[0]], scores[ranked[-1]]
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether to keep a checkpoint with this score: never one of a model that has diverged."""
         return current is not None and bool(current.isfinite()) and super().check_monitor_top_k(trainer, current)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what the file is kept for; only to this callback's files."""
-        if self.writing is not None:
+        if self.writing is not None:  # else another callback's file
             checkpoint[KEY] = self.metrics[self.writing]
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
@@ -64,11 +57,10 @@ class BestCheckpoint(ModelCheckpoint):
             self.writing = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the files know."""
-        return {}
+        return {}  # the files know
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to load."""
+        pass
 
     def _read_folder(self) -> dict[str, dict[str, float]]:
         found = {}
@@ -78,5 +70,5 @@ class BestCheckpoint(ModelCheckpoint):
                 if entry is not None and str(self.monitor) in entry:
                     found[str(path)] = {str(name): float(value) for name, value in entry.items()}
             except Exception:  # bytes at random fail in many ways
-                print(f"{path} is damaged: the run goes on without it.", file=sys.stderr, flush=True)
+                print(f"{path} is damaged: training goes on without it.", file=sys.stderr, flush=True)
         return found

@@ -15,13 +15,10 @@ class FailSafe(Callback):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name in dir(cls):
+        for name in filter(lambda name: name.startswith("on_"), dir(cls)):
             hook = getattr(cls, name)
-            if name.startswith("on_") and hook is not getattr(Callback, name, None) and hook not in _harmless:
+            if hook is not getattr(Callback, name, None):
                 setattr(cls, name, _without_exceptions(hook))
-
-
-_harmless: set[Callable[..., Any]] = set()
 
 
 def _without_exceptions(hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,5 +32,4 @@ def _without_exceptions(hook: Callable[..., Any]) -> Callable[..., Any]:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 print(f"{type(self).__name__} has failed, training goes on ({reason}).", file=sys.stderr, flush=True)
 
-    _harmless.add(wrapper)
     return wrapper

@@ -6,7 +6,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lm.config.checks import at_least
 from lm.training.callbacks.fail_safe import FailSafe
-from lm.training.callbacks.validation_samples import tensorboard
+from lm.training.loggers import tensorboard
 from lm.training.module import LitLanguageModel
 
 CHARTS = {
@@ -24,11 +24,7 @@ CHARTS = {
 
 
 class TensorBoardLayout(FailSafe):
-    """Groups the curves in the tab "custom scalars", and puts word embeddings into the projector.
-
-    Args:
-        words: embeddings to show, those of the most frequent words, as they are at the end of training.
-    """
+    """Groups the curves in "custom scalars"; after training, puts the `words` most frequent words in the projector."""
 
     def __init__(self, words: int) -> None:
         at_least(1, words=words)
@@ -36,13 +32,11 @@ class TensorBoardLayout(FailSafe):
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Group the curves."""
         if logger := tensorboard(trainer):
             logger.experiment.add_custom_scalars(CHARTS)
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the embeddings, with no more decimals than one sees."""
         if logger := tensorboard(trainer):
             assert isinstance(pl_module, LitLanguageModel)
             words = pl_module.vocabulary.words[: self.words]

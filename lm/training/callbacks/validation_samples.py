@@ -11,33 +11,21 @@ from lm.language_model import LanguageModel
 from lm.models.attention_weights import has_attention
 from lm.plots import attention_maps, log_prob_heat_map, shaded_text
 from lm.training.callbacks.fail_safe import FailSafe
-from lm.training.loggers import TensorBoard
+from lm.training.loggers import tensorboard
 from lm.training.module import LitLanguageModel
 
 
-def tensorboard(trainer: Trainer) -> TensorBoard | None:
-    """The run's TensorBoard logger, or None where it has none."""
-    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
-
-
-def last_step(trainer: Trainer) -> int:
-    """The step under which Lightning logs this validation's perplexity.
-
-    A run that goes on from here hides what was logged under the next one.
-    """
-    return max(trainer.global_step - 1, 0)
-
-
 class ValidationSample(FailSafe):
-    """Shows something of the model in TensorBoard at each validation."""
+    """Shows something of the model in TensorBoard at each validation, beside its perplexity."""
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show it, where the run has TensorBoard."""
         if logger := tensorboard(trainer):
             assert isinstance(pl_module, LitLanguageModel)
-            data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
-            self.show(LanguageModel(pl_module.model, pl_module.vocabulary), data, logger.experiment, last_step(trainer))
+            model = LanguageModel(pl_module.model, pl_module.vocabulary)
+            # The step under which Lightning logs the perplexity; a resumed run hides what was logged under the next one
+            step = max(trainer.global_step - 1, 0)
+            self.show(model, trainer.datamodule, logger.experiment, step)  # type: ignore[attr-defined]
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
         """Write it under `step`."""
@@ -45,12 +33,7 @@ class ValidationSample(FailSafe):
 
 
 class SampleText(ValidationSample):
-    """Logs a text of the model's own; its draws leave the training run's randomness alone.
-
-    Args:
-        words: the length of the text.
-        temperature: see `lm.generation.sampling.Sampling`.
-    """
+    """Logs a text of `words` words of the model's own; its draws leave the training run's randomness alone."""
 
     def __init__(self, words: int, temperature: float) -> None:
         at_least(1, words=words)
@@ -59,42 +42,33 @@ class SampleText(ValidationSample):
         self.temperature = temperature
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
-        """Write the text."""
         [text] = model.generate(words=self.words, temperature=self.temperature, seed=0)
         writer.add_text("samples/text", text, step)
 
 
 class LogProbHeatMap(ValidationSample):
-    """Logs the log-probability heat map of the first columns of the validation text.
+    """Logs the log-probabilities at the first `steps` positions of the first `streams` of the validation text."""
 
-    Args:
-        columns: how many panels.
-        steps: how many positions in each.
-    """
-
-    def __init__(self, columns: int, steps: int) -> None:
-        at_least(1, columns=columns, steps=steps)
-        self.columns = columns
+    def __init__(self, streams: int, steps: int) -> None:
+        at_least(1, streams=streams, steps=steps)
+        self.streams = streams
         self.steps = steps
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
-        """Draw the picture."""
         window = next(iter(data.val_dataloader()))
         device = next(model.model.parameters()).device
-        inputs, targets = (ids[: self.steps, : self.columns].to(device) for ids in window)
+        inputs, targets = (ids[: self.steps, : self.streams].to(device) for ids in window)
         with torch.inference_mode():
             log_probs, _ = model.model(inputs)
-        words = [model.vocabulary.decode(column) for column in targets.T.clamp(min=0)]
+        words = [model.vocabulary.decode(stream) for stream in targets.T.clamp(min=0)]
         figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), words)
         writer.add_figure("samples/log_prob", figure, step)
 
 
 class SurprisalText(ValidationSample):
-    """Logs the beginning of the validation text shaded by surprise, and a Transformer's attention to it.
+    """Logs the first `words` of the validation text shaded by surprisal, and a Transformer's attention to them.
 
-    Args:
-        words: of the text.
-        top: the model's first choices to write below each word.
+    The `top` words that the model expected most stand below each word.
     """
 
     def __init__(self, words: int, top: int) -> None:
@@ -104,10 +78,9 @@ class SurprisalText(ValidationSample):
         self.top = top
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
-        """Draw the pictures."""
         words = model.vocabulary.decode(data.corpus.valid[: self.words])
         figure = shaded_text([model.score(" ".join(words), self.top, eos=False)])
-        writer.add_figure("samples/surprise", figure, step)
+        writer.add_figure("samples/surprisal", figure, step)
         if has_attention(model.model):
             most = model.model.core.context or len(words) + 1
             read, weights = model.attention(" ".join(words[: most - 1]))

@@ -15,11 +15,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints so that a kill or a full disk in between leaves the old one as it was."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write atomically.
-
-        Raises:
-            UserError: if the file cannot be written.
-        """
         try:
             with atomic_write(Path(path)) as file:
                 torch.save(checkpoint, file)

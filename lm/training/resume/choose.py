@@ -22,7 +22,7 @@ from lm.training.resume.validation import check_resumable
 SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "seed")  # what a run must keep
 # where the text comes from may change, too: `check_same_text` compares the text itself
 FREE = ("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained")
-KEY = "resume"  # where the entry of `lm.training.callbacks.ResumableCheckpoint` stands in a checkpoint
+KEY = "resume"  # where the entry of `lm.training.resume.ResumableCheckpoint` stands in a checkpoint
 
 
 def continue_run(config: DictConfig) -> Path | None:
@@ -30,9 +30,6 @@ def continue_run(config: DictConfig) -> Path | None:
 
     A command that SLURM or torchrun starts again resumes its own run. A checkpoint that lies in no run's folder, such
     as a copy of one, is where a run in a folder of its own begins.
-
-    Raises:
-        UserError: if there is none, it is of another config, or a run would overwrite another one.
     """
     own = Path(config.run_dir, "checkpoints", "last.ckpt").absolute()
     plain = snapshot(config)
@@ -40,9 +37,9 @@ def continue_run(config: DictConfig) -> Path | None:
         path, stored = _newest(config, plain)
     elif started_again() and own.exists():
         path, stored = own, checkpoint.load(own)
+    elif config.ckpt == "best":
+        raise UserError("ckpt=best given, but a run is resumed from its last.ckpt: give ckpt=last, or its folder.")
     elif config.ckpt is not None:
-        if config.ckpt == "best":
-            raise UserError("ckpt=best given, but a run goes on from its last.ckpt: give ckpt=last, or its folder.")
         path = find_checkpoint(config.ckpt, "last.ckpt", Path(config.run_dir).parent).absolute()
         stored = checkpoint.load(path)
     else:
@@ -51,14 +48,14 @@ def continue_run(config: DictConfig) -> Path | None:
         config.run_dir = str(path.parent.parent)
     elif not started_again() and any(own.parent.glob("*.ckpt")):
         raise UserError(
-            f"{config.run_dir} holds checkpoints of another run: go on with it by {quote(f'ckpt={own}')}, "
+            f"{config.run_dir} holds checkpoints of another run: resume it by {quote(f'ckpt={own}')}, "
             "or choose another hydra.run.dir."
         )
     if path is None or stored is None:
         return None
     if difference := _difference(stored, plain):
         raise UserError(
-            f"The run of ckpt={path} had another {difference}: go on with the same one, "
+            f"The run of ckpt={path} had another {difference}: resume with the same one, "
             f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
         )
     if 0 <= config.trainer.max_steps < stored.step:
@@ -67,29 +64,22 @@ def continue_run(config: DictConfig) -> Path | None:
             "steps already: give more, or leave it out."
         )
     # TensorBoard hides what came after the checkpoint; the CSV begins another file
-    tensorboard: dict[str, Any] = {"purge_step": stored.step}
-    csv: dict[str, Any] = {"version": f"csv_{stored.step}"}
-    for logger, changes in {"tensorboard": tensorboard, "csv": csv}.items():
+    for logger, key, value in (("tensorboard", "purge_step", stored.step), ("csv", "version", f"csv_{stored.step}")):
         if logger in config.logger:
-            config.logger[logger] = {**config.logger[logger], **changes}
+            config.logger[logger] = {**config.logger[logger], key: value}
     return path
 
 
 def check_same_text(path: Path, corpus: Corpus) -> None:
-    """Compare the text that a run was trained on with `corpus`; a changed test text is only warned of.
-
-    Raises:
-        UserError: if it was trained on other words or another training or validation text, or is not resumable.
-    """
+    """Compare the text that a run was trained on with `corpus`; a changed test text is only warned of."""
     stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     if KEY not in stored:
-        raise UserError("This checkpoint holds a model, but no point to go on from: use last.ckpt of its run.")
+        raise UserError(f"ckpt={path} holds a model, but nothing to resume a run from: use last.ckpt of its run.")
     check_resumable(stored, path)
     then, now = stored[KEY]["text"], corpus.checksums()
     changed = [part for part in now if then[part] != now[part]]
     if changed == ["test"]:
-        message = f"The test text is not the one that the run of ckpt={path} began with: do not compare its results."
-        rank_zero_only(print)(message, file=sys.stderr, flush=True)
+        _say(f"The test text is not the one that the run of ckpt={path} began with: do not compare its results.")
     elif changed:
         what = f"another {'training' if 'train' in changed else 'validation'} text"
         if "vocabulary" in changed:
@@ -115,13 +105,13 @@ def _newest(config: DictConfig, plain: Mapping[str, Any]) -> tuple[Path, checkpo
         try:
             stored = checkpoint.load(path)
         except UserError as error:
-            rank_zero_only(print)(f"Skipped for ckpt=last: {error}", file=sys.stderr, flush=True)
+            _say(f"Skipped for ckpt=last: {error}")
             skipped = skipped or f" (the newest, {path}, cannot be read)"
             continue
         difference = _difference(stored, plain)
         if difference is None:
             if skipped:
-                rank_zero_only(print)(f"Resuming {path}{skipped}.", file=sys.stderr, flush=True)
+                _say(f"Resuming {path}{skipped}.")
             return path, stored
         skipped = skipped or f" (the newest, {path}, had another {difference})"
     raise UserError(
@@ -143,3 +133,7 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
     elif old != new:
         yield f"{cut(path)} ({cut(str(old))}, now {cut(str(new))})"
+
+
+def _say(message: str) -> None:
+    rank_zero_only(print)(message, file=sys.stderr, flush=True)

@@ -1,34 +1,62 @@
-"""Ctrl-C ends training, not the program."""
+"""Callbacks that act on a signal between two steps, and the one that lets Ctrl-C end training, not the program."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lm.config import signals
 from lm.config.launch import in_multirun
-from lm.training.resume.on_signal import OnSignal, any_rank
+
+
+class OnSignal(Callback):
+    """Takes over `signals` while training, and notes in `asked` which have come to this process."""
+
+    signals: tuple[signal.Signals, ...]
+
+    def __init__(self) -> None:
+        self.asked: set[int] = set()
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {signum: signal.signal(signum, self.on_signal) for signum in self.signals}
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        """Note it; what it asks for is done between two steps."""
+        self.asked.add(signum)
+        signals.note(signum)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.give_back()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Restore the handlers, before Lightning restores those that it took: `teardown` would be too late."""
+        for signum, previous in self._previous.items():
+            signal.signal(signum, previous)
+        self._previous = {}
 
 
 class GracefulStop(OnSignal):
     """The first Ctrl-C stops training after one more step and validates; the second quits at once.
 
-    A run by itself then goes on to test its best checkpoint and ends well; in a multirun no further job begins.
-
-    Lightning's own handling leaves the program with exit code 1, before the best checkpoint could be tested.
+    A run by itself is then tested and ends well; in a multirun no further job begins. Lightning's own handling exits
+    with code 1, before the best checkpoint could be tested.
     """
 
     signals = (signal.SIGINT,)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Let this batch be the last one; where gradients are accumulated, only the first of a step may be."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start no further epoch when asked while validating."""
         self._stop_if_asked(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,15 +64,20 @@ class GracefulStop(OnSignal):
         signals.restore()
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        """StoppingCriterion all processes at the same step: each may have been asked at another."""
         if any_rank(trainer, self.asked):
             trainer.should_stop = True
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Ask, or quit."""
         if self.asked:
             signals.quit_now(signum)
         self.asked.add(signum)
         if in_multirun():
             signals.note(signum)
         rank_zero_only(print)("\nStopping after the next step; press Ctrl-C again to quit at once.", flush=True)
+
+
+def any_rank(trainer: Trainer, decision: object) -> bool:
+    """Whether any rank says so: what is decided must be done by all at the same step."""
+    if trainer.world_size == 1:
+        return bool(decision)
+    return trainer.strategy.reduce_boolean_decision(bool(decision), all=False)

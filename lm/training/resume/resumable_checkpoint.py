@@ -1,6 +1,7 @@
-"""A checkpoint from which a run that was killed, or has ended, goes on as if nothing had happened."""
+"""A checkpoint from which a run that was killed, or has ended, is resumed as if nothing had happened."""
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -15,12 +16,13 @@ from torch import Tensor
 from lm.config.checks import above_zero, at_least
 from lm.config.launch import is_requeued_by_us
 from lm.data import Windows
-from lm.models import map_state
+from lm.errors import UserError
+from lm.models import State, map_state
 from lm.training.distributed import requeue
-from lm.training.end_of_training import is_epoch_done
+from lm.training.lightning_internals import correct_resumed_counters, is_epoch_done, rewind_to_step_start
 from lm.training.module import LitLanguageModel
 from lm.training.resume.choose import KEY
-from lm.training.resume.on_signal import OnSignal, any_rank
+from lm.training.resume.graceful_stop import GracefulStop, OnSignal, any_rank
 from lm.training.resume.rng_state import random_state, set_random_state
 
 
@@ -32,12 +34,13 @@ class ResumableCheckpoint(OnSignal):
     longer run can take it.
 
     Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
-    can save in the middle of these, and then does some of them twice, or never.
+    can save in the middle of these, and then does some of them twice, or never
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/19815).
 
     Args:
-        path: of the checkpoint, written anew each time.
-        every_n_steps: optimizer steps from one to the next; None for no such rule.
-        every_n_minutes: minutes from one to the next; None for no such rule.
+        path: of the checkpoint, overwritten each time.
+        every_n_steps: optimizer steps between two checkpoints within an epoch; None for no such rule.
+        every_n_minutes: minutes between two; None for no such rule.
     """
 
     def __init__(self, path: str, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
@@ -46,21 +49,26 @@ class ResumableCheckpoint(OnSignal):
         if every_n_minutes is not None:
             above_zero(every_n_minutes=every_n_minutes)
         self.path = Path(path)
-        self.every_n_steps = every_n_steps
-        self.every_n_minutes = every_n_minutes
+        self.every_n_steps = every_n_steps or math.inf
+        self.every_n_minutes = every_n_minutes or math.inf
         self.saved_step = -1
         self.saved_at = time.monotonic()
         self.is_saving = False
-        self.stored: dict[str, Any] | None = None
+        self.stored: dict[str, Any] | None = None  # our entry of the checkpoint that is resumed, until the first step
         self.text: dict[str, int] = {}  # the checksums of what it is trained on
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note which text this is, once."""
+        later = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]  # Lightning sets it
+        if any(isinstance(callback, GracefulStop) for callback in later):
+            raise UserError(
+                "callbacks.graceful_stop stands after callbacks.resumable_checkpoint, but a run must be asked to stop "
+                "before its state is saved: put graceful_stop first."
+            )
         if stage == "fit":
             self.text = trainer.datamodule.corpus.checksums()  # type: ignore[attr-defined]  # Lightning sets it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals to end: Lightning's ways of ending save nothing, or in the midst of a step."""
+        """Take over the signals to end: Lightning's ways of ending save nothing, or in the middle of a step."""
         self.signals = (signal.SIGTERM, signal.SIGUSR1) if is_requeued_by_us() else (signal.SIGTERM,)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             self.signals += (signal.SIGHUP,)
@@ -69,13 +77,14 @@ class ResumableCheckpoint(OnSignal):
         self.saved_at = time.monotonic()
         if self.stored is not None:
             # Lightning would do this, had it not made the loader ready before it read the checkpoint
-            _windows(trainer).load_state_dict(self.stored["windows"])
+            assert isinstance(trainer.train_dataloader, Windows)
+            trainer.train_dataloader.load_state_dict(self.stored["windows"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Save if it is time; the first step of a resumed run gets back what Lightning did not keep."""
         assert isinstance(pl_module, LitLanguageModel)
         if self.stored is not None:
-            self._restore(trainer, pl_module, self.stored)
+            _restore_rank(trainer, pl_module, self.stored["processes"])
+            correct_resumed_counters(trainer)
             self.stored = None
         if batch_idx % trainer.accumulate_grad_batches:
             return  # half a step's gradients are in no checkpoint
@@ -86,26 +95,21 @@ class ResumableCheckpoint(OnSignal):
             self._end(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the state of a run that ends within an epoch, before anyone looks at the end of an epoch."""
-        if not is_epoch_done(trainer):
-            self._save_last(trainer)
+        if not is_epoch_done(trainer):  # the run ends here; the last weights are validated only after this
+            self._save(trainer)
+            self._end_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the state of a run that ends with an epoch, and give the signals back."""
         assert isinstance(pl_module, LitLanguageModel)
         if is_epoch_done(trainer):
-            pl_module.train_state = None  # as the start of an epoch has it
+            pl_module.train_state = None  # as at the start of an epoch
             pl_module.train_loss.reset()
-            self._save_last(trainer)
-        super().on_train_end(trainer, pl_module)
+            self._save(trainer)
+        self.give_back()
         self._end_if_asked(trainer)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back, and save nothing: something is wrong."""
-        super().on_train_end(trainer, pl_module)
-
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what every process needs besides Lightning's own; only to this callback's checkpoints."""
+        """Add what every rank needs besides Lightning's own; only to this callback's checkpoints."""
         if not self.is_saving:
             return
         assert isinstance(pl_module, LitLanguageModel)
@@ -120,35 +124,26 @@ class ResumableCheckpoint(OnSignal):
         if trainer.world_size > 1:
             processes = [{}] * trainer.world_size
             torch.distributed.all_gather_object(processes, own)
-        windows = _stand_before_the_next_step(trainer, checkpoint)
+        windows = rewind_to_step_start(trainer, checkpoint)
         checkpoint[KEY] = {"processes": processes, "windows": windows, "text": self.text}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what was added for the first step."""
         if trainer.state.fn == TrainerFn.FITTING:
             self.stored = checkpoint[KEY]
 
     def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
         steps = trainer.global_step - self.saved_step
-        if steps == 0:
-            return False
-        if batch_idx == 0 or (self.every_n_steps is not None and steps >= self.every_n_steps):
-            return True
-        return self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return steps > 0 and (batch_idx == 0 or steps >= self.every_n_steps or minutes >= self.every_n_minutes)
 
     def _save(self, trainer: Trainer) -> None:
         if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
-            return  # the step that comes will say so; the last good checkpoint stays
+            return  # the next step will say so; the last good checkpoint stays
         self.is_saving = True
         trainer.save_checkpoint(self.path)
         self.is_saving = False
         self.saved_step = trainer.global_step
         self.saved_at = time.monotonic()
-
-    def _save_last(self, trainer: Trainer) -> None:
-        """Save what a longer run resumes from, before the last weights are validated, which it would not do."""
-        self._save(trainer)
-        self._end_if_asked(trainer)
 
     def _end_if_asked(self, trainer: Trainer) -> None:
         if any_rank(trainer, self.asked):  # in the last step, or while validating
@@ -158,66 +153,32 @@ class ResumableCheckpoint(OnSignal):
         requeued = any_rank(trainer, signal.SIGUSR1 in self.asked)
         if trainer.is_global_zero:
             with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
-                print(f"Terminated. Go on with ckpt={self.path}", file=sys.stderr, flush=True)
+                print(f"Terminated. Resume with ckpt={self.path}", file=sys.stderr, flush=True)
             if requeued:
                 requeue()
         hung_up = any_rank(trainer, self.asked == {signal.SIGHUP})
-        sys.exit(128 + (signal.SIGHUP if hung_up else signal.SIGTERM))  # what a shell, and a scheduler, takes for it
-
-    def _restore(self, trainer: Trainer, module: LitLanguageModel, stored: dict[str, Any]) -> None:
-        """Each process takes its own part, or, where their number has changed, its own columns of all parts."""
-        processes, rank = stored["processes"], trainer.global_rank
-        states = [process["state"] for process in processes]
-        if states[0] is not None:
-            dim = module.model.core.batch_dim
-            if len(states) != trainer.world_size:
-                columns = map_state(lambda *parts: torch.cat(parts, dim), *states)
-                states = [
-                    map_state(lambda whole, part=part: whole.tensor_split(trainer.world_size, dim)[part], columns)
-                    for part in range(trainer.world_size)
-                ]
-            module.train_state = map_state(lambda tensor: tensor.to(module.device), states[rank])
-        if rank < len(processes):
-            set_random_state(processes[rank]["random"])
-        else:
-            torch.manual_seed(processes[0]["random"]["torch"].sum().item() + rank)
-        if rank == 0:
-            for process in processes:
-                module.train_loss.nats += process["nats"].to(module.device)
-                module.train_loss.tokens += process["tokens"].to(module.device)
-        # Lightning counts one too many when it goes on from between two steps; loggers and val_check_interval use these
-        epoch_loop = trainer.fit_loop.epoch_loop
-        epoch_loop._batches_that_stepped = trainer.global_step
-        epoch_loop.batch_progress.total.ready = epoch_loop.batch_progress.total.completed + 1
-        # and it would not ask a plateau schedule at the end of this epoch, taking itself for restarting until then
-        trainer.fit_loop._restarting = False
+        sys.exit(128 + (signal.SIGHUP if hung_up else signal.SIGTERM))  # as shells and schedulers expect
 
 
-def _stand_before_the_next_step(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, int]:
-    """Let Lightning's counters in `checkpoint` stand where the next step's `on_train_batch_start` finds them.
-
-    After the last step they count an epoch that has only begun as done, and differ by what has ended the run.
-
-    Returns:
-        Where the next step stands in the text.
-    """
-    loops = checkpoint["loops"]["fit_loop"]
-    epochs, windows = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
-    if is_epoch_done(trainer):
-        windows["current"]["completed"] = 0
+def _restore_rank(trainer: Trainer, module: LitLanguageModel, processes: list[dict[str, Any]]) -> None:
+    """Give this rank its own part, or, where the number of ranks has changed, its own streams of all parts."""
+    rank = trainer.global_rank
+    states = [process["state"] for process in processes]
+    if states[0] is not None:
+        if len(states) != trainer.world_size:
+            states = _divide(states, trainer.world_size, module.model.core.batch_dim)
+        module.train_state = map_state(lambda tensor: tensor.to(module.device), states[rank])
+    if rank < len(processes):
+        set_random_state(processes[rank]["random"])
     else:
-        epochs["current"]["completed"] = epochs["total"]["completed"] = epochs["current"]["ready"] - 1
-    for counts in (epochs, windows):
-        for each in counts["current"], counts["total"]:
-            each["started"] = each["processed"] = each["completed"]
-            each["ready"] = each["completed"] + 1
-    for each in epochs["current"], epochs["total"]:
-        each["started"] = each["ready"]
-    windows["is_last_batch"] = False
-    checkpoint["epoch"] = epochs["current"]["completed"]
-    return {"epoch": checkpoint["epoch"], "position": windows["current"]["completed"]}
+        torch.manual_seed(processes[0]["random"]["torch"].sum().item() + rank)
+    if rank == 0:
+        for process in processes:
+            module.train_loss.nats += process["nats"].to(module.device)
+            module.train_loss.tokens += process["tokens"].to(module.device)
 
 
-def _windows(trainer: Trainer) -> Windows:
-    assert isinstance(trainer.train_dataloader, Windows)
-    return trainer.train_dataloader
+def _divide(states: list[State], parts: int, dim: int) -> list[State]:
+    """The streams of all `states`, divided into as many `parts` as there are ranks now."""
+    whole = map_state(lambda *tensors: torch.cat(tensors, dim), *states)
+    return [map_state(lambda tensor, part=part: tensor.tensor_split(parts, dim)[part], whole) for part in range(parts)]

@@ -8,7 +8,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """The states of python's, numpy's, torch's and every GPU's generator."""
+    """The states of Python's, numpy's, torch's and every GPU's generator."""
     version, internal, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)["state"]
     return {
@@ -20,7 +20,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Go on from what `random_state` gave; GPUs that were not there then stay as they are."""
+    """Restore what `random_state` gave; GPUs that were not there then stay as they are."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     key, position = state["numpy"]

@@ -19,41 +19,33 @@ from lm.config.plain_data import cut, shown
 from lm.errors import UserError
 
 
-class Process(TypedDict):
-    """Of each process; see `lm.training.callbacks.ResumableCheckpoint`."""
-
+class _Process(TypedDict):
     state: Any
     random: dict[str, Any]
     nats: Tensor
     tokens: Tensor
 
 
-class Position(TypedDict):
-    """Of the next window."""
-
+class _Window(TypedDict):
     epoch: int
     position: int
 
 
-class Checksums(TypedDict):
-    """Of the text."""
-
+class _Checksums(TypedDict):
     vocabulary: int
     train: int
     valid: int
     test: int
 
 
-class ResumableCheckpoint(TypedDict):
-    """Our own part."""
-
-    processes: list[Process]
-    windows: Position
-    text: Checksums
+class _Resume(TypedDict):
+    processes: list[_Process]
+    windows: _Window
+    text: _Checksums
 
 
 PARTS: dict[str, Any] = {
-    "resume": ResumableCheckpoint,
+    "resume": _Resume,
     "epoch": int,
     "global_step": int,
     "loops": dict[str, dict[str, Any]],
@@ -66,11 +58,7 @@ PROGRESS = ("epoch_progress", "epoch_loop.batch_progress", "epoch_loop.automatic
 
 
 def check_resumable(stored: Mapping[str, Any], path: Path) -> None:
-    """Check that a checkpoint has all that a run is resumed from.
-
-    Raises:
-        UserError: for the first part that is missing or of another type.
-    """
+    """Check that a checkpoint has all that a run is resumed from."""
     for name, expected in PARTS.items():
         try:
             check_type(stored.get(name), expected, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
@@ -87,11 +75,7 @@ def check_resumable(stored: Mapping[str, Any], path: Path) -> None:
 
 @contextmanager
 def one_line_if_not_restored(trainer: Trainer, path: Path | None) -> Iterator[None]:
-    """Say in one line that a checkpoint cannot be restored where training fails before its first step after it.
-
-    Raises:
-        UserError: in place of such an error.
-    """
+    """Say in one line that a checkpoint cannot be restored where training fails before its first step after it."""
     step = 0 if path is None else torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]
     try:
         yield

@@ -17,11 +17,11 @@ def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_pat
     train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_epochs=1", "test=false", pictures=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert "samples/surprise" in events.Tags()["images"]
+    assert "samples/surprisal" in events.Tags()["images"]
     assert "samples/attention" not in events.Tags()["images"]
 
 
-def test_a_run_that_goes_on_keeps_its_pictures_beside_its_curves(text_folder, tmp_path):
+def test_a_resumed_run_keeps_its_figures_beside_its_curves(text_folder, tmp_path):
     options = ("model=lstm", "test=false", "trainer.limit_train_batches=5")
     train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=1", pictures=True))
     last = f"ckpt={tmp_path}/checkpoints/last.ckpt"
@@ -30,7 +30,7 @@ def test_a_run_that_goes_on_keeps_its_pictures_beside_its_curves(text_folder, tm
     events.Reload()
     steps = [event.step for event in events.Scalars("val/ppl")]
     assert len(steps) == 2
-    assert [event.step for event in events.Images("samples/surprise")] == steps
+    assert [event.step for event in events.Images("samples/surprisal")] == steps
     assert [event.step for event in events.Tensors("samples/text/text_summary")] == steps
     [words] = (tmp_path / "tensorboard" / "projector_config.pbtxt").read_text().split("embeddings {")[1:]
     assert "00010/words/tensors.tsv" in words  # the newest only

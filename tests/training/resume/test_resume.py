@@ -1,4 +1,4 @@
-"""A run that is killed and goes on ends as one that never was: bitwise."""
+"""A run that is killed and resumed ends as one that never was: bitwise."""
 
 import csv
 import os
@@ -254,14 +254,14 @@ def test_sigterm_writes_a_checkpoint_and_ends_as_schedulers_understand(text_fold
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 143, output
-    assert "Terminated. Go on with ckpt=" in output
+    assert "Terminated. Resume with ckpt=" in output
     done = start(text_folder, tmp_path, "model=lstm", "callbacks.resumable_checkpoint.every_n_steps=null", "ckpt=last")
     output, _ = done.communicate(timeout=100)
     assert done.returncode == 0, output
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_mid_epoch_leaves_a_point_to_go_on_from(text_folder, tmp_path):
+def test_ctrl_c_in_mid_epoch_leaves_a_resumable_checkpoint(text_folder, tmp_path):
     options = ("model=lstm", "callbacks.resumable_checkpoint.every_n_steps=null", "trainer.max_epochs=100000")
     process = start(text_folder, tmp_path, *options)
     wait_for(process, "epoch   3 | batch    1")

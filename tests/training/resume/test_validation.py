@@ -35,7 +35,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_resume_point_is_one_line(run, text_folder, tmp_path, change):
+def test_a_damaged_resumable_checkpoint_is_one_line(run, text_folder, tmp_path, change):
     shutil.copytree(run, tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     stored = torch.load(path, weights_only=True)
