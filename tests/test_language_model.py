@@ -86,10 +86,10 @@ def test_perplexity_is_per_word(lstm):
 
 
 def test_generate_gives_texts_that_begin_with_the_prompt(lstm):
-    texts = lstm.generate("w1 zebra", words=6, num_samples=3, seed=0)
+    texts = lstm.generate("w1 zebra", max_words=6, num_samples=3, seed=0)
     assert len(texts) == 3
     assert all(text.startswith("w1 zebra") for text in texts)
-    assert lstm.generate("w1", words=0) == ["w1"]
+    assert lstm.generate("w1", max_words=0) == ["w1"]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -97,7 +97,7 @@ def test_a_text_ends_with_the_sentence_that_was_asked_for(beams):
     vocabulary = Vocabulary([EOS, UNK, ".", "?", *(f"w{i}" for i in range(26))])
     lstm = LanguageModel(make_model("lstm"), vocabulary)
     lstm.model.head.decoder.bias.data[2] += 2
-    [text] = lstm.generate("w1 .", words=200, sentences=2, unk=False, beams=beams)
+    [text] = lstm.generate("w1 .", max_words=200, max_sentences=2, allow_unk=False, num_beams=beams)
     assert sum(text.count(end) for end in ".?") == 3  # one of them the prompt's
     assert text[-1] in ".?"
     assert UNK not in text
@@ -105,7 +105,7 @@ def test_a_text_ends_with_the_sentence_that_was_asked_for(beams):
 
 def test_sentences_without_anything_that_ends_one_are_refused(lstm):
     with pytest.raises(UserError, match="the vocabulary has none of"):
-        lstm.generate(sentences=1)
+        lstm.generate(max_sentences=1)
 
 
 def test_text_breaks_lines_at_eos():

@@ -75,22 +75,23 @@ DIVISOR = Range(1, 10**6)
 
 RANGES = {
     # generate, score, benchmark
-    "beams": whole(1, 10**5),
     "length_penalty": Range(0, 100),
-    "lines": COUNT,
+    "max_lines": COUNT,
+    "max_sentences": COUNT,
+    "max_words": NATURAL,
     "min_p": SHARE,
-    "no_repeat_ngram": SIZE,
+    "no_repeat_ngram_size": SIZE,
+    "num_beams": whole(1, 10**5),
     "num_samples": whole(1, 10**5),
     "repetition_penalty": DIVISOR,
     "rounds": SIZE,
-    "sentences": COUNT,
     "steps": SIZE,
     "streams": whole(1, 10**5),
     "temperature": TEMPERATURE,
     "top": whole(0, 10**6),
     "top_k": COUNT,
     "top_p": SHARE,
-    "words": NATURAL,
+    "words": COUNT,
     # train
     "seed": SEED,
     "callbacks.checkpoint.every_n_epochs": COUNT,

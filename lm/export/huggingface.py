@@ -38,10 +38,10 @@ class DecoderCache(IncrementalDecoder):
         super().__init__(model, batch_size)
         self.length = 0
 
-    def read(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor) -> Tensor:
         """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`."""
         self.length += len(tokens)
-        return super().read(tokens)
+        return super().decode(tokens)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """The number of tokens that have been read."""
@@ -49,7 +49,7 @@ class DecoderCache(IncrementalDecoder):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Go on with these of the texts, as beam search asks for."""
-        self.select(beam_idx)
+        self.reorder(beam_idx)
 
 
 class LMForCausalLM(PreTrainedModel, GenerationMixin):
@@ -106,7 +106,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
             log_probs, _state = self.model(input_ids.T)
         else:
             cache = DecoderCache(self.model, len(input_ids)) if cache is None else cache
-            log_probs = cache.read(input_ids.T).clone()  # which may leave inference mode
+            log_probs = cache.decode(input_ids.T).clone()  # which may leave inference mode
         logits = log_probs.transpose(0, 1)
         loss = None
         if labels is not None:

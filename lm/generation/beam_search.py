@@ -1,98 +1,114 @@
-"""The likeliest text of a model, as far as a beam of a given width finds it."""
+"""Beam search: the likeliest texts that a beam of a given width finds."""
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lm.config.checks import at_least
+from lm.data.vocabulary import Vocabulary
+from lm.generation.config import GenerationConfig
 from lm.generation.incremental import IncrementalDecoder
-from lm.generation.logits_processors import LogitsProcessor, StoppingCriterion, at_end, stuck
+from lm.generation.logits_processors import all_ruled_out, process_log_probs
+from lm.generation.stopping_criteria import StoppingCriterion, is_finished, stopping_criteria
 from lm.models import CausalLM
 
 
 class Hypothesis(NamedTuple):
-    """A text after the prompt, `[T]`, and its log-probability in nats."""
+    """The token ids of a text after the prompt, `[T]`, and its log-probability in nats."""
 
     ids: Tensor
     log_prob: float
+
+
+class Beams(NamedTuple):
+    """The state of a search."""
+
+    ids: Tensor  # unfinished texts with their prompt, [B, T], likeliest first
+    log_probs: Tensor  # [B], in nats
+    finished: list[Hypothesis]  # the num_beams best of them, best first
 
 
 @torch.no_grad()
 def beam_search(
     model: CausalLM,
     prompt: Tensor,
-    words: int,
-    beams: int,
-    length_penalty: float = 0.0,
-    constraints: LogitsProcessor | None = None,
-    stops: Sequence[StoppingCriterion] = (),
+    config: GenerationConfig,
+    vocabulary: Vocabulary,
+    interruptible: AbstractContextManager[object] | None = None,
 ) -> list[Hypothesis]:
-    """The best texts found, at most `beams` of them, best first.
-
-    At each step the `beams` likeliest continuations of all beams stay; texts that have come to an end are set aside.
-    Texts are compared by log-probability / ((5 + T) / 6)^length_penalty (Wu et al. 2016).
+    """The best `num_samples` texts found, best first.
 
     Args:
         model: in evaluation mode.
-        prompt: what all texts begin with, `[T]`; the first token is the one before the text, and no word of it.
-        words: the most words of a text.
-        beams: the width.
-        length_penalty: 0 compares log-probabilities; 1 about those per word, which favours longer texts.
-        constraints: what may not be written; None allows all.
-        stops: any of them ends a text.
-
-    Raises:
-        UserError: if a value is out of range.
+        prompt: token ids that all texts begin with, `[T]`; the first one, the context of the first word, is not part of
+            the text.
+        config: of it `num_beams`, `length_penalty`, and what limits the texts.
+        vocabulary: of the model.
+        interruptible: suppresses exceptions that are to end the search early, with the best texts so far.
     """
-    at_least(1, words=words, beams=beams)
-    at_least(0, length_penalty=length_penalty)
-    constraints = constraints or LogitsProcessor()
-
-    candidates = beams * (1 + sum(len(stop.words) for stop in stops))  # as many as may end, and beams beside them
-    reader = IncrementalDecoder.after(model, prompt[:-1], 1)
-    texts, tokens = prompt[None], prompt[-1:, None]
-    scores = torch.zeros(1, dtype=torch.float64, device=prompt.device)
-    ended: list[Hypothesis] = []
-    for _ in range(words):
-        sums = scores[:, None] + constraints.apply(reader.read(tokens)[-1].float(), texts[:, 1:])
-        dead = stuck(sums)
-        ended += hypotheses(texts[dead], scores[dead], len(prompt))
-        if dead.all():
-            break
-        scores, places = sums.flatten().topk(min(candidates, int(sums.isfinite().sum())))
-        sources, tokens = places // sums.size(1), places % sums.size(1)
-        texts = torch.cat([texts[sources], tokens[:, None]], dim=1)
-        stopped = at_end(stops, texts[:, len(prompt) :])
-        ended += hypotheses(texts[:beams][stopped[:beams]], scores[:beams][stopped[:beams]], len(prompt))
-        live = (~stopped).nonzero().squeeze(1)[:beams]
-        texts, scores, tokens = texts[live], scores[live], tokens[live][None]
-        reader.select(sources[live])
-        if not len(live) or _cannot_improve(ended, beams, scores.max().item(), words, length_penalty):
-            break
-    else:
-        ended += hypotheses(texts, scores, len(prompt))
-    return sorted(ended, key=partial(merit, length_penalty=length_penalty), reverse=True)[:beams]
+    criteria = stopping_criteria(config, vocabulary)
+    beams = Beams(prompt[None], torch.zeros(1, dtype=torch.float64, device=prompt.device), [])
+    with interruptible or nullcontext():
+        decoder = IncrementalDecoder.prefill(model, prompt[:-1], 1)
+        for _ in range(config.max_words):
+            beams = _step(beams, decoder, config, vocabulary, criteria, len(prompt))
+            if not len(beams.ids) or _cannot_improve(beams, config):
+                break
+    unfinished = _hypotheses(beams.ids, beams.log_probs, len(prompt))
+    return _best([*beams.finished, *unfinished], config)[: config.num_samples]
 
 
-def merit(hypothesis: Hypothesis, length_penalty: float) -> float:
-    """What texts are compared by."""
-    return normalized(hypothesis.log_prob, len(hypothesis.ids), length_penalty)
+def normalized(log_prob: float, length: int, config: GenerationConfig) -> float:
+    """A text's log-probability over its length penalty ((5 + T) / 6)^α (Wu et al. 2016): what texts are compared by."""
+    return log_prob / ((5 + length) / 6) ** config.length_penalty
 
 
-def normalized(log_prob: float, length: int, length_penalty: float) -> float:
-    """The log-probability of a text of some length, so that longer ones may compete."""
-    return log_prob / ((5 + length) / 6) ** length_penalty
+def _step(
+    beams: Beams,
+    decoder: IncrementalDecoder,
+    config: GenerationConfig,
+    vocabulary: Vocabulary,
+    criteria: Sequence[StoppingCriterion],
+    start: int,  # the prompt's length
+) -> Beams:
+    """Extend every beam by a word and keep the `num_beams` likeliest unfinished texts of all."""
+    log_probs = decoder.decode(beams.ids[:, -1:].T)[-1].float()  # [B, V]
+    scores = beams.log_probs[:, None] + process_log_probs(log_probs, beams.ids[:, 1:], config, vocabulary.unk_id)
+    stuck = all_ruled_out(scores)  # no word may follow: these are finished as they are
+    finished = beams.finished + _hypotheses(beams.ids[stuck], beams.log_probs[stuck], start)
+
+    # the likeliest continuations: as many as may be finished by their last word, and num_beams besides
+    count = config.num_beams * (1 + sum(len(criterion.token_ids) for criterion in criteria))
+    top, index = scores.flatten().topk(min(count, int(scores.isfinite().sum())))
+    sources, tokens = index // scores.size(1), index % scores.size(1)
+    ids = torch.cat([beams.ids[sources], tokens[:, None]], dim=1)
+
+    # set aside those that are finished, and go on with the others
+    done = is_finished(criteria, ids[:, start:])
+    ended = done[: config.num_beams].nonzero().squeeze(1)
+    finished += _hypotheses(ids[ended], top[ended], start)
+    kept = (~done).nonzero().squeeze(1)[: config.num_beams]
+    decoder.reorder(sources[kept])
+    return Beams(ids[kept], top[kept], _best(finished, config))
 
 
-def hypotheses(texts: Tensor, scores: Tensor, start: int) -> list[Hypothesis]:
-    """One for each row of `[B, T]`, without the first `start` words."""
-    return [Hypothesis(text[start:], score) for text, score in zip(texts, scores.tolist(), strict=True)]
+def _hypotheses(ids: Tensor, log_probs: Tensor, start: int) -> list[Hypothesis]:
+    """One for each row of `[B, T]`, without the prompt of `start` tokens."""
+    return [Hypothesis(row[start:], log_prob) for row, log_prob in zip(ids, log_probs.tolist(), strict=True)]
 
 
-def _cannot_improve(ended: Sequence[Hypothesis], beams: int, best: float, words: int, length_penalty: float) -> bool:
-    """Whether no text that goes on can still come among the best: its log-probability only falls."""
-    merits = sorted((merit(each, length_penalty) for each in ended), reverse=True)
-    return len(merits) >= beams and merits[beams - 1] >= normalized(best, words, length_penalty)
+def _best(hypotheses: Sequence[Hypothesis], config: GenerationConfig) -> list[Hypothesis]:
+    """The `num_beams` best, best first."""
+    ranked = sorted(hypotheses, key=lambda each: normalized(each.log_prob, len(each.ids), config), reverse=True)
+    return ranked[: config.num_beams]
+
+
+def _cannot_improve(beams: Beams, config: GenerationConfig) -> bool:
+    """Whether no unfinished text can still come among the best: its log-probability only falls."""
+    if len(beams.finished) < config.num_beams:
+        return False
+    worst = beams.finished[-1]
+    bound = normalized(beams.log_probs[0].item(), config.max_words, config)
+    return normalized(worst.log_prob, len(worst.ids), config) >= bound

@@ -49,7 +49,7 @@ class SampleText(ValidationSample):
 
     Args:
         words: the length of the text.
-        temperature: see `lm.generation.sampling.Sampling`.
+        temperature: see `lm.generation.config.GenerationConfig`.
     """
 
     def __init__(self, words: int, temperature: float) -> None:
@@ -60,7 +60,7 @@ class SampleText(ValidationSample):
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
         """Write the text."""
-        [text] = model.generate(words=self.words, temperature=self.temperature, seed=0)
+        [text] = model.generate(max_words=self.words, temperature=self.temperature, seed=0)
         writer.add_text("samples/text", text, step)
 
 
