@@ -24,6 +24,8 @@ from lm.generation.sampling import FINISHED, generate_ids
 from lm.models import CausalLM
 from lm.models.attention_weights import attention_weights
 
+DEFAULT = GenerationConfig()
+
 
 @dataclass(frozen=True)
 class Score:
@@ -46,7 +48,11 @@ class Score:
 
 
 class LanguageModel:
-    """A CausalLM, which is put into evaluation mode, its vocabulary, and the config of the run that trained it."""
+    """A CausalLM, which is put into evaluation mode, its vocabulary, and the config of the run that trained it.
+
+    What generates takes a GenerationConfig, its fields as keyword arguments, or both; the latter take precedence. The
+    lines of its prompt end with `<eos>`, as in a corpus.
+    """
 
     def __init__(self, model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any] | None = None) -> None:
         self.model = model.eval()
@@ -55,10 +61,7 @@ class LanguageModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "LanguageModel":
-        """The model of a checkpoint, of a folder that scripts/export.py has written, or of a run, on the CPU.
-
-        `path` is what `ckpt=` may be in the scripts; see `lm.checkpoints.find`.
-        """
+        """The model of a checkpoint, an exported folder or a run, on the CPU; `path` as `ckpt=` in the scripts."""
         path = find_checkpoint(path)
         stored = read_folder(path) if path.is_dir() else checkpoint.load(path)
         return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config)
@@ -72,13 +75,7 @@ class LanguageModel:
         return sum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
-        """Score a line of words separated by white space.
-
-        Args:
-            line: the words.
-            top: how many of the model's own first choices to name at each position.
-            eos: whether the line's end is scored, too, as it is in a corpus.
-        """
+        """Score words separated by white space and, with `eos`, the line's end; name the `top` likeliest at each."""
         words = words_of_line(line, eos)
         log_probs, likeliest = [], []
         for targets, rows in self._decode_line(words):
@@ -95,79 +92,60 @@ class LanguageModel:
 
     def attention(self, line: str) -> tuple[list[str], Tensor]:
         """The words read to score a line, and a Transformer's attention to them, `[layers, heads, T, T]`."""
-        words = [EOS, *words_of_line(line, eos=False)]
-        weights = attention_weights(self.model, self.vocabulary.encode(words).to(self._device)[:, None])
-        return words, weights[:, 0].cpu()
+        words = words_of_line(line, eos=False)
+        return [EOS, *words], attention_weights(self.model, self._encode(words)[:, None])[:, 0].cpu()
 
     def stream(
-        self, prompt: str = "", config: GenerationConfig | None = None, **options: Any
+        self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any
     ) -> Iterator[list[str | None]]:
-        """Yield the next word of each sample as it is drawn; None when a sample is finished and others go on.
-
-        Args:
-            prompt: what all samples begin with; its lines end with `<eos>`, as in a corpus.
-            config: how to generate; None takes the defaults.
-            options: fields of GenerationConfig that replace those of `config`.
-        """
-        config = replace(config or GenerationConfig(), **options)
-        if config.num_beams > 1:
-            raise UserError(
-                f"num_beams={config.num_beams} given, but a beam search does not yield word by word: use generate."
-            )
-        for ids in generate_ids(self.model, self._prompt(prompt), config, self.vocabulary):
+        """Yield the next word of each sample as it is drawn; None when a sample is finished and others go on."""
+        config = replace(config, **options)
+        if (beams := config.num_beams) > 1:
+            raise UserError(f"num_beams={beams} given, but a beam search does not yield word by word: use generate.")
+        for ids in generate_ids(self.model, self._encode(words_of(prompt)), config, self.vocabulary):
             yield [self.vocabulary.words[i] if i != FINISHED else None for i in ids.tolist()]
 
-    def generate(self, prompt: str = "", config: GenerationConfig | None = None, **options: Any) -> list[str]:
-        """Texts that begin with `prompt`: samples or, with `num_beams`, the likeliest; arguments as in `stream`."""
-        config = replace(config or GenerationConfig(), **options)
+    def generate(self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any) -> list[str]:
+        """Texts that begin with `prompt`: samples or, with `num_beams`, the likeliest ones that a beam search finds."""
+        config = replace(config, **options)
         if config.num_beams > 1:
             return [text for text, _ in self.beam_search(prompt, config)]
         steps = list(self.stream(prompt, config))
         texts = zip(*steps, strict=True) if steps else [()] * config.num_samples
-        return [as_text([*words_of(prompt), *(word for word in text if word is not None)]) for text in texts]
+        return ["".join(pieces([*words_of(prompt), *filter(None, text)])) for text in texts]
 
     def beam_search(
         self,
         prompt: str = "",
-        config: GenerationConfig | None = None,
+        config: GenerationConfig = DEFAULT,
         interruptible: AbstractContextManager[object] | None = None,
         **options: Any,
     ) -> list[tuple[str, float]]:
-        """The `num_samples` best texts of a beam search, each with the log-probability of its words in nats.
+        """The `num_samples` best texts found, each with the log-probability of its words in nats.
 
-        Args:
-            prompt: what all texts begin with.
-            config: how to generate; None takes the defaults.
-            interruptible: suppresses exceptions that are to end the search early, with the best texts so far.
-            options: fields of GenerationConfig that replace those of `config`.
+        An exception that `interruptible` suppresses ends the search early, with the best texts so far.
         """
-        config = replace(config or GenerationConfig(), **options)
-        if config.num_beams > len(self.vocabulary):
-            raise UserError(
-                f"num_beams={config.num_beams} given, but the vocabulary has {len(self.vocabulary)} words: use fewer."
-            )
-        found = beam_search(self.model, self._prompt(prompt), config, self.vocabulary, interruptible)
-        return [(as_text([*words_of(prompt), *self.vocabulary.decode(each.ids)]), each.log_prob) for each in found]
+        config, words = replace(config, **options), words_of(prompt)
+        if (beams := config.num_beams) > len(self.vocabulary):
+            raise UserError(f"num_beams={beams} given, but the vocabulary has {len(self.vocabulary)} words: use fewer.")
+        found = beam_search(self.model, self._encode(words), config, self.vocabulary, interruptible)
+        return [("".join(pieces([*words, *self.vocabulary.decode(each.ids)])), each.log_prob) for each in found]
 
-    def _prompt(self, text: str) -> Tensor:
-        """The token ids `[T]` of a prompt, after `<eos>`."""
-        return self.vocabulary.encode([EOS, *words_of(text)]).to(self._device)
+    def _encode(self, words: list[str]) -> Tensor:
+        """The token ids `[1 + T]` of words that follow `<eos>`."""
+        return self.vocabulary.encode([EOS, *words]).to(next(self.model.parameters()).device)
 
     def _decode_line(self, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Targets `[T]` and log-probabilities `[T, V]`, chunk by chunk, the first word's after `<eos>`."""
-        ids = self.vocabulary.encode([EOS, *words]).to(self._device)
+        """Targets `[T]` and log-probabilities `[T, V]`, chunk by chunk."""
+        ids = self._encode(words)
         decoder = IncrementalDecoder(self.model, 1)
         for inputs, targets in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
             if len(targets):
                 yield targets.cpu(), decoder.decode(inputs[:, None]).squeeze(1).float().cpu()
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, with `<eos>` where a line ends: what `as_text` undoes."""
+    """The words of a text, with `<eos>` where a line ends: what `pieces` undoes."""
     *lines, last = split_lines(text)
     return [word for line in lines for word in words_of_line(line)] + words_of_line(last, eos=False)
 
@@ -178,8 +156,3 @@ def pieces(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         yield "\n" if word == EOS else space + word
         space = "" if word == EOS else " "
-
-
-def as_text(words: Iterable[str]) -> str:
-    """Join the `pieces` of words."""
-    return "".join(pieces(words))

@@ -27,7 +27,7 @@ def generate(config: DictConfig) -> list[str]:
     from lm.files import check_writable, write_text
     from lm.generation.config import GenerationConfig
     from lm.generation.detokenize import detokenized
-    from lm.language_model import as_text, pieces, words_of
+    from lm.language_model import pieces, words_of
 
     options = {str(key): value for key, value in config.items() if key not in OWN_KEYS}
     check_arguments(GenerationConfig, options)
@@ -50,7 +50,7 @@ def generate(config: DictConfig) -> list[str]:
             for step in model.stream(prompt, generation):
                 for words, word in zip(samples, step, strict=True):
                     words += [word] if word is not None else []
-        texts = [readable(as_text(words)) for words in samples]
+        texts = [readable("".join(pieces(words))) for words in samples]
         print_texts(texts)
     else:
         parts = []

@@ -9,7 +9,7 @@ import torch
 from lm import LanguageModel, language_model
 from lm.data import EOS, UNK, Vocabulary
 from lm.errors import UserError
-from lm.language_model import as_text, words_of
+from lm.language_model import pieces, words_of
 from tests.conftest import make_model
 
 
@@ -109,7 +109,7 @@ def test_sentences_without_anything_that_ends_one_are_refused(lstm):
 
 
 def test_text_breaks_lines_at_eos():
-    assert as_text(["a", "b", EOS, "c", EOS, EOS, "d"]) == "a b\nc\n\nd"
+    assert "".join(pieces(["a", "b", EOS, "c", EOS, EOS, "d"])) == "a b\nc\n\nd"
 
 
 def test_a_vocabulary_gives_back_what_it_was_given():

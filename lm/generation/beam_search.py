@@ -1,6 +1,5 @@
 """Beam search: the likeliest texts that a beam of a given width finds."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -11,19 +10,20 @@ from lm.data.vocabulary import Vocabulary
 from lm.generation.config import GenerationConfig
 from lm.generation.incremental import IncrementalDecoder
 from lm.generation.logits_processors import all_ruled_out, process_log_probs
-from lm.generation.stopping_criteria import StoppingCriterion, is_finished, stopping_criteria
+from lm.generation.stopping_criteria import StoppingCriteria
 from lm.models import CausalLM
 
 
 class Hypothesis(NamedTuple):
-    """The token ids of a text after the prompt, `[T]`, and its log-probability in nats."""
+    """A text that a search has found."""
 
-    ids: Tensor
-    log_prob: float
+    ids: Tensor  # without the prompt, [T]
+    log_prob: float  # in nats
+    score: float  # by which texts are compared
 
 
 class Beams(NamedTuple):
-    """The state of a search."""
+    """The state of a search: one value, so that an interrupt never sees half of a step."""
 
     ids: Tensor  # unfinished texts with their prompt, [B, T], likeliest first
     log_probs: Tensor  # [B], in nats
@@ -40,75 +40,56 @@ def beam_search(
 ) -> list[Hypothesis]:
     """The best `num_samples` texts found, best first.
 
-    Args:
-        model: in evaluation mode.
-        prompt: token ids that all texts begin with, `[T]`; the first one, the context of the first word, is not part of
-            the text.
-        config: of it `num_beams`, `length_penalty`, and what limits the texts.
-        vocabulary: of the model.
-        interruptible: suppresses exceptions that are to end the search early, with the best texts so far.
+    All begin with the token ids `prompt`, `[T]`, the first of which is only the context of the first word. An exception
+    that `interruptible` suppresses ends the search early, with the best texts so far.
     """
-    criteria = stopping_criteria(config, vocabulary)
+    criteria, start = StoppingCriteria(config, vocabulary), len(prompt)
+    # how many continuations to rank: as many as may be finished by their last word, and num_beams besides
+    width = config.num_beams * (1 + sum(len(ends) for ends, _ in criteria.limits))
     beams = Beams(prompt[None], torch.zeros(1, dtype=torch.float64, device=prompt.device), [])
     with interruptible or nullcontext():
         decoder = IncrementalDecoder.prefill(model, prompt[:-1], 1)
         for _ in range(config.max_words):
-            beams = _step(beams, decoder, config, vocabulary, criteria, len(prompt))
-            if not len(beams.ids) or _cannot_improve(beams, config):
+            log_probs = decoder.decode(beams.ids[:, -1:].T)[-1].float()  # [B, V]
+            log_probs = process_log_probs(log_probs, beams.ids[:, 1:], config, vocabulary.unk_id)
+            sums = beams.log_probs[:, None] + log_probs
+            stuck = all_ruled_out(sums)  # these texts are finished as they are
+            finished = beams.finished + _hypotheses(beams.ids[stuck], beams.log_probs[stuck], start, config)
+
+            # extend every beam by every word, and rank all of these texts together
+            top, index = sums.flatten().topk(min(width, int(sums.isfinite().sum())))
+            sources, tokens = index // sums.size(1), index % sums.size(1)
+            ids = torch.cat([beams.ids[sources], tokens[:, None]], dim=1)
+
+            # set aside those that are finished among the first, and go on with the first unfinished ones
+            met = criteria.are_met(ids[:, start:])
+            ended = met[: config.num_beams].nonzero().squeeze(1)
+            kept = (~met).nonzero().squeeze(1)[: config.num_beams]
+            finished += _hypotheses(ids[ended], top[ended], start, config)
+            beams = Beams(ids[kept], top[kept], _best(finished, config))
+            decoder.reorder(sources[kept])
+            if not len(kept) or _cannot_improve(beams, config):
                 break
-    unfinished = _hypotheses(beams.ids, beams.log_probs, len(prompt))
-    return _best([*beams.finished, *unfinished], config)[: config.num_samples]
+    unfinished = _hypotheses(beams.ids, beams.log_probs, start, config)
+    return _best(beams.finished + unfinished, config)[: config.num_samples]
 
 
 def normalized(log_prob: float, length: int, config: GenerationConfig) -> float:
-    """A text's log-probability over its length penalty ((5 + T) / 6)^α (Wu et al. 2016): what texts are compared by."""
+    """Divide a text's log-probability by its length penalty ((5 + T) / 6)^α (Wu et al. 2016)."""
     return log_prob / ((5 + length) / 6) ** config.length_penalty
 
 
-def _step(
-    beams: Beams,
-    decoder: IncrementalDecoder,
-    config: GenerationConfig,
-    vocabulary: Vocabulary,
-    criteria: Sequence[StoppingCriterion],
-    start: int,  # the prompt's length
-) -> Beams:
-    """Extend every beam by a word and keep the `num_beams` likeliest unfinished texts of all."""
-    log_probs = decoder.decode(beams.ids[:, -1:].T)[-1].float()  # [B, V]
-    scores = beams.log_probs[:, None] + process_log_probs(log_probs, beams.ids[:, 1:], config, vocabulary.unk_id)
-    stuck = all_ruled_out(scores)  # no word may follow: these are finished as they are
-    finished = beams.finished + _hypotheses(beams.ids[stuck], beams.log_probs[stuck], start)
-
-    # the likeliest continuations: as many as may be finished by their last word, and num_beams besides
-    count = config.num_beams * (1 + sum(len(criterion.token_ids) for criterion in criteria))
-    top, index = scores.flatten().topk(min(count, int(scores.isfinite().sum())))
-    sources, tokens = index // scores.size(1), index % scores.size(1)
-    ids = torch.cat([beams.ids[sources], tokens[:, None]], dim=1)
-
-    # set aside those that are finished, and go on with the others
-    done = is_finished(criteria, ids[:, start:])
-    ended = done[: config.num_beams].nonzero().squeeze(1)
-    finished += _hypotheses(ids[ended], top[ended], start)
-    kept = (~done).nonzero().squeeze(1)[: config.num_beams]
-    decoder.reorder(sources[kept])
-    return Beams(ids[kept], top[kept], _best(finished, config))
-
-
-def _hypotheses(ids: Tensor, log_probs: Tensor, start: int) -> list[Hypothesis]:
+def _hypotheses(ids: Tensor, log_probs: Tensor, start: int, config: GenerationConfig) -> list[Hypothesis]:
     """One for each row of `[B, T]`, without the prompt of `start` tokens."""
-    return [Hypothesis(row[start:], log_prob) for row, log_prob in zip(ids, log_probs.tolist(), strict=True)]
+    pairs = zip(ids[:, start:], log_probs.tolist(), strict=True)
+    return [Hypothesis(text, log_prob, normalized(log_prob, len(text), config)) for text, log_prob in pairs]
 
 
-def _best(hypotheses: Sequence[Hypothesis], config: GenerationConfig) -> list[Hypothesis]:
-    """The `num_beams` best, best first."""
-    ranked = sorted(hypotheses, key=lambda each: normalized(each.log_prob, len(each.ids), config), reverse=True)
-    return ranked[: config.num_beams]
+def _best(hypotheses: list[Hypothesis], config: GenerationConfig) -> list[Hypothesis]:
+    return sorted(hypotheses, key=lambda each: each.score, reverse=True)[: config.num_beams]
 
 
 def _cannot_improve(beams: Beams, config: GenerationConfig) -> bool:
     """Whether no unfinished text can still come among the best: its log-probability only falls."""
-    if len(beams.finished) < config.num_beams:
-        return False
-    worst = beams.finished[-1]
     bound = normalized(beams.log_probs[0].item(), config.max_words, config)
-    return normalized(worst.log_prob, len(worst.ids), config) >= bound
+    return len(beams.finished) == config.num_beams and beams.finished[-1].score >= bound

@@ -10,40 +10,22 @@ SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How to generate texts, with the names of Hugging Face's GenerationConfig where the meaning is the same.
+    """How to generate texts, with the names of Hugging Face's GenerationConfig where the meaning is the same."""
 
-    Args:
-        max_words: the most words of a text, after the prompt.
-        max_lines: finish a text after this many `<eos>`; None sets no limit.
-        max_sentences: finish a text after this many of . ! ?; None sets no limit.
-        num_samples: texts, generated side by side; of a beam search the best ones.
-        seed: of the first text, the next number for the next text; None takes a new one each time.
-        temperature: divides the log-probabilities: below 1 for likelier words, above 1 for more varied ones.
-        top_k: draw from this many likeliest words; None draws from all.
-        top_p: draw from the fewest likeliest words that have this probability together (Holtzman et al. 2020).
-        min_p: draw from the words at least this many times as probable as the likeliest one (Nguyen et al. 2024).
-        repetition_penalty: multiplies the log-probability of words that have come already (Keskar et al. 2019): above 1
-            for fewer of them.
-        no_repeat_ngram_size: no n-gram of this size comes twice (Paulus et al. 2018).
-        allow_unk: whether `<unk>` may be generated.
-        num_beams: above 1, search for the likeliest texts with a beam of this width, instead of sampling.
-        length_penalty: of a beam search: 0 compares log-probabilities; 1 about those per word, for longer texts.
-    """
-
-    max_words: int = 100
-    max_lines: int | None = None
-    max_sentences: int | None = None
-    num_samples: int = 1
-    seed: int | None = None
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int | None = None
-    allow_unk: bool = True
-    num_beams: int = 1
-    length_penalty: float = 0.0
+    max_words: int = 100  # the most words of a text, after the prompt
+    max_lines: int | None = None  # finish a text after this many `<eos>`
+    max_sentences: int | None = None  # finish a text after this many of . ! ?
+    num_samples: int = 1  # texts, generated side by side; of a beam search the best ones
+    seed: int | None = None  # of the first text, the next number for the next text; None takes a new one each time
+    temperature: float = 1.0  # divides the log-probabilities: below 1 for likelier words, above 1 for more varied ones
+    top_k: int | None = None  # draw from this many likeliest words
+    top_p: float | None = None  # draw from the fewest words with this probability together (Holtzman et al. 2020)
+    min_p: float | None = None  # draw from words this many times as probable as the likeliest (Nguyen et al. 2024)
+    repetition_penalty: float = 1.0  # multiplies the log-probability of words that have come (Keskar et al. 2019)
+    no_repeat_ngram_size: int | None = None  # no n-gram of this size comes twice (Paulus et al. 2018)
+    allow_unk: bool = True  # whether `<unk>` may be generated
+    num_beams: int = 1  # above 1, search for the likeliest texts with a beam of this width, instead of sampling
+    length_penalty: float = 0.0  # of a beam search: 0 compares log-probabilities; 1 about those per word
 
     def __post_init__(self) -> None:
         at_least(0, max_words=self.max_words, seed=self.seed, length_penalty=self.length_penalty)
@@ -70,9 +52,3 @@ class GenerationConfig:
             raise UserError(f"num_samples={self.num_samples} given, but it must be at most num_beams={self.num_beams}.")
         if self.max_words < 1:
             raise UserError(f"max_words={self.max_words} given, but with num_beams it must be at least 1.")
-
-    @property
-    def uses_history(self) -> bool:
-        """Whether the next word depends on the words before it in other ways than through the model."""
-        limits = self.no_repeat_ngram_size, self.max_lines, self.max_sentences
-        return self.repetition_penalty != 1 or any(limit is not None for limit in limits)

@@ -22,8 +22,8 @@ class IncrementalDecoder:
         self.model = model
         self.context = model.core.context
         self.state: State = model.core.initial_state(batch_size)
-        device = next(model.parameters()).device
-        self.recent = torch.empty(0, batch_size, dtype=torch.long, device=device)  # [≤ context, B]: behind the state
+        # the tokens behind the state of a core with a bounded context, [T, B]
+        self.recent = torch.empty(0, batch_size, dtype=torch.long, device=next(model.parameters()).device)
 
     @classmethod
     def prefill(cls, model: CausalLM, prompt: Tensor, batch_size: int) -> Self:

@@ -10,7 +10,7 @@ from lm.data.vocabulary import Vocabulary
 from lm.generation.config import GenerationConfig
 from lm.generation.incremental import IncrementalDecoder
 from lm.generation.logits_processors import all_ruled_out, process_log_probs
-from lm.generation.stopping_criteria import is_finished, stopping_criteria
+from lm.generation.stopping_criteria import StoppingCriteria
 from lm.models import CausalLM
 
 FINISHED = -1  # in the place of a token id, when a sample is finished and others go on
@@ -19,17 +19,14 @@ FINISHED = -1  # in the place of a token id, when a sample is finished and other
 def generate_ids(model: CausalLM, prompt: Tensor, config: GenerationConfig, vocabulary: Vocabulary) -> Iterator[Tensor]:
     """Yield the next token id of every sample, `[num_samples]`, or FINISHED, until all samples are finished.
 
-    Args:
-        model: in evaluation mode.
-        prompt: token ids that all samples begin with, `[T]`; the first one, the context of the first word, is not part
-            of the text.
-        config: each sample has a random generator of its own: the second one of `seed=7` is the first one of `seed=8`.
-        vocabulary: of the model.
+    All begin with the token ids `prompt`, `[T]`, the first of which is only the context of the first word. Each has a
+    random generator of its own: the second sample of `seed=7` is the first one of `seed=8`.
     """
     generators = [torch.Generator() for _ in range(config.num_samples)]
     for i, generator in enumerate(generators):
         generator.manual_seed((config.seed + i) % 2**64) if config.seed is not None else generator.seed()
-    criteria = stopping_criteria(config, vocabulary)
+    criteria = StoppingCriteria(config, vocabulary)
+    uses_history = criteria.limits or config.repetition_penalty != 1 or config.no_repeat_ngram_size is not None
     decoder = IncrementalDecoder.prefill(model, prompt[:-1], config.num_samples)
     history = prompt.expand(config.num_samples, -1)  # [B, T]
     tokens = history[:, -1:]
@@ -42,19 +39,17 @@ def generate_ids(model: CausalLM, prompt: Tensor, config: GenerationConfig, voca
         if finished.all():
             return
         uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
-        sampled = sample(scores, uniform.to(scores.device), config)
-        yield sampled.where(~finished, FINISHED)
-        tokens = sampled[:, None]
-        if config.uses_history:
+        tokens = sample(scores, uniform.to(scores.device), config)[:, None]
+        yield tokens.squeeze(1).where(~finished, FINISHED)
+        if uses_history:
             history = torch.cat([history, tokens], dim=1)
-            finished |= is_finished(criteria, history[:, len(prompt) :])
+            finished |= criteria.are_met(history[:, len(prompt) :])
 
 
 def sample(log_probs: Tensor, uniform: Tensor, config: GenerationConfig) -> Tensor:
     """Draw a token id for each row of `[B, V]`, with random numbers `[B]` that are uniform in [0, 1): `[B]`.
 
-    Temperature first, then top-k, top-p and min-p, then inverse transform sampling: one random number a row, where
-    torch.multinomial takes V.
+    Temperature, truncation, then inverse transform sampling, with one number a row; torch.multinomial takes V.
     """
     scores = log_probs.float()
     # a temperature below the least normal number would make 0 / 0 of the likeliest word's score
@@ -70,14 +65,10 @@ def sample(log_probs: Tensor, uniform: Tensor, config: GenerationConfig) -> Tens
 
 
 def truncate(scores: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor | None]:
-    """Truncate the distribution, each way what the one before it has left.
+    """Truncate the distribution by top-k, top-p and min-p, each what the one before it has left.
 
-    Args:
-        scores: unnormalised log-probabilities `[B, V]`, the largest of each row 0.
-        config: `top_k`, `top_p` and `min_p`.
-
-    Returns:
-        Scores `[B, K]`, -inf for words not to draw, and their token ids `[B, K]`; None for ids 0 … V - 1.
+    Of scores `[B, V]`, unnormalised log-probabilities, the largest of a row 0, the return value is those left `[B, K]`,
+    -inf for words not to draw, and their token ids `[B, K]`; None for the ids 0 … V - 1.
     """
     ids = None
     k = min(config.top_k or scores.size(-1), scores.size(-1))

@@ -1,8 +1,5 @@
 """When a text is finished."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,30 +10,21 @@ from lm.generation.config import GenerationConfig
 SENTENCE_ENDS = (".", "!", "?")
 
 
-@dataclass(frozen=True)
-class StoppingCriterion:
-    """A text is finished when `count` of its tokens are among `token_ids`."""
+class StoppingCriteria:
+    """Finishes texts by `max_lines` and `max_sentences`: when so many of the words that end one have come."""
 
-    token_ids: Tensor
-    count: int
+    def __init__(self, config: GenerationConfig, vocabulary: Vocabulary) -> None:
+        sentence_ends = [end for end in SENTENCE_ENDS if end in vocabulary]
+        if config.max_sentences is not None and not sentence_ends:
+            raise UserError(
+                f"max_sentences={config.max_sentences} given, but the vocabulary has none of {SENTENCE_ENDS}."
+            )
+        limits = ([EOS], config.max_lines), (sentence_ends, config.max_sentences)
+        self.limits = [(vocabulary.encode(ends), count) for ends, count in limits if count is not None]
 
-    def is_met(self, generated: Tensor) -> Tensor:
-        """By which of the texts `[B, T]`, prompts excluded: `[B]`."""
-        return torch.isin(generated, self.token_ids.to(generated.device)).sum(1) >= self.count
-
-
-def stopping_criteria(config: GenerationConfig, vocabulary: Vocabulary) -> list[StoppingCriterion]:
-    """What `max_lines` and `max_sentences` ask for."""
-    sentence_ends = [end for end in SENTENCE_ENDS if end in vocabulary]
-    if config.max_sentences is not None and not sentence_ends:
-        raise UserError(f"max_sentences={config.max_sentences} given, but the vocabulary has none of {SENTENCE_ENDS}.")
-    limits = ([EOS], config.max_lines), (sentence_ends, config.max_sentences)
-    return [StoppingCriterion(vocabulary.encode(ends), count) for ends, count in limits if count is not None]
-
-
-def is_finished(criteria: Sequence[StoppingCriterion], generated: Tensor) -> Tensor:
-    """Which of the texts `[B, T]`, prompts excluded, meet any of the criteria: `[B]`."""
-    finished = generated.new_zeros(len(generated), dtype=torch.bool)
-    for criterion in criteria:
-        finished |= criterion.is_met(generated)
-    return finished
+    def are_met(self, generated: Tensor) -> Tensor:
+        """Which of the texts `[B, T]`, prompts excluded, are finished: `[B]`."""
+        finished = generated.new_zeros(len(generated), dtype=torch.bool)
+        for ends, count in self.limits:
+            finished |= torch.isin(generated, ends.to(generated.device)).sum(1) >= count
+        return finished

@@ -1,18 +1,30 @@
 """When a text is finished."""
 
+import pytest
 import torch
 
-from lm.generation.stopping_criteria import StoppingCriterion, is_finished
+from lm.data import EOS, UNK, Vocabulary
+from lm.errors import UserError
+from lm.generation.config import GenerationConfig
+from lm.generation.stopping_criteria import StoppingCriteria
+
+GENERATED = torch.tensor([[0, 2, 4], [0, 2, 3], [0, 4, 0], [1, 1, 1]])
 
 
-def test_a_text_is_finished_with_the_last_token_that_counts():
-    generated = torch.tensor([[1, 0, 0], [1, 0, 2], [1, 1, 1]])
-    criterion = StoppingCriterion(torch.tensor([1, 2]), count=2)
-    assert criterion.is_met(generated).tolist() == [False, True, True]
+@pytest.mark.parametrize(
+    ("options", "finished"),
+    [
+        ({}, [False, False, False, False]),
+        ({"max_lines": 2}, [False, False, True, False]),
+        ({"max_sentences": 2}, [False, True, False, False]),
+        ({"max_lines": 2, "max_sentences": 1}, [True, True, True, False]),
+    ],
+)
+def test_a_text_is_finished_with_the_last_line_or_sentence_asked_for(options, finished):
+    criteria = StoppingCriteria(GenerationConfig(**options), Vocabulary([EOS, UNK, ".", "?", "a"]))
+    assert criteria.are_met(GENERATED).tolist() == finished
 
 
-def test_any_criterion_finishes_a_text():
-    generated = torch.tensor([[1, 0, 0], [1, 3, 2], [1, 1, 3]])
-    criteria = [StoppingCriterion(torch.tensor([0]), 2), StoppingCriterion(torch.tensor([1]), 2)]
-    assert is_finished(criteria, generated).tolist() == [True, False, True]
-    assert is_finished([], generated).tolist() == [False, False, False]
+def test_sentences_without_anything_that_ends_one_are_refused():
+    with pytest.raises(UserError, match="max_sentences=1 given, but the vocabulary has none of"):
+        StoppingCriteria(GenerationConfig(max_sentences=1), Vocabulary([EOS, UNK, "a"]))
