@@ -9,6 +9,7 @@ import torch
 from lm import LanguageModel, language_model
 from lm.data import EOS, UNK, Vocabulary
 from lm.errors import UserError
+from lm.generation.config import GenerationConfig
 from lm.language_model import pieces, words_of
 from tests.conftest import make_model
 
@@ -92,12 +93,25 @@ def test_generate_gives_texts_that_begin_with_the_prompt(lstm):
     assert lstm.generate("w1", max_words=0) == ["w1"]
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_a_text_ends_with_the_sentence_that_was_asked_for(beams):
+def test_options_take_precedence_over_a_config(lstm):
+    config = GenerationConfig(max_words=4, num_samples=2, seed=7)
+    assert lstm.generate("w1", config) == lstm.generate("w1", max_words=4, num_samples=2, seed=7)
+    assert lstm.generate("w1", config, max_words=9, num_samples=1) == lstm.generate("w1", max_words=9, seed=7)
+    assert list(lstm.stream("w1", config, seed=8)) == list(lstm.stream("w1", max_words=4, num_samples=2, seed=8))
+    config = GenerationConfig(max_words=4, num_beams=3)
+    assert lstm.beam_search("w1", config, num_samples=3) == lstm.beam_search(
+        "w1", max_words=4, num_beams=3, num_samples=3
+    )
+    with pytest.raises(UserError, match="num_beams=3 given, but a beam search does not yield word by word"):
+        next(lstm.stream("w1", config))
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_text_is_finished_with_the_sentence_that_was_asked_for(num_beams):
     vocabulary = Vocabulary([EOS, UNK, ".", "?", *(f"w{i}" for i in range(26))])
     lstm = LanguageModel(make_model("lstm"), vocabulary)
     lstm.model.head.decoder.bias.data[2] += 2
-    [text] = lstm.generate("w1 .", max_words=200, max_sentences=2, allow_unk=False, num_beams=beams)
+    [text] = lstm.generate("w1 .", max_words=200, max_sentences=2, allow_unk=False, num_beams=num_beams)
     assert sum(text.count(end) for end in ".?") == 3  # one of them the prompt's
     assert text[-1] in ".?"
     assert UNK not in text

@@ -53,8 +53,8 @@ def beam_search(
             log_probs = decoder.decode(beams.ids[:, -1:].T)[-1].float()  # [B, V]
             log_probs = process_log_probs(log_probs, beams.ids[:, 1:], config, vocabulary.unk_id)
             sums = beams.log_probs[:, None] + log_probs
-            stuck = all_ruled_out(sums)  # these texts are finished as they are
-            finished = beams.finished + _hypotheses(beams.ids[stuck], beams.log_probs[stuck], start, config)
+            exhausted = all_ruled_out(sums)  # these texts are finished as they are
+            finished = beams.finished + _hypotheses(beams.ids[exhausted], beams.log_probs[exhausted], start, config)
 
             # extend every beam by every word, and rank all of these texts together
             top, index = sums.flatten().topk(min(width, int(sums.isfinite().sum())))
@@ -63,9 +63,9 @@ def beam_search(
 
             # set aside those that are finished among the first, and go on with the first unfinished ones
             met = criteria.are_met(ids[:, start:])
-            ended = met[: config.num_beams].nonzero().squeeze(1)
+            done = met[: config.num_beams].nonzero().squeeze(1)
             kept = (~met).nonzero().squeeze(1)[: config.num_beams]
-            finished += _hypotheses(ids[ended], top[ended], start, config)
+            finished += _hypotheses(ids[done], top[done], start, config)
             beams = Beams(ids[kept], top[kept], _best(finished, config))
             decoder.reorder(sources[kept])
             if not len(kept) or _cannot_improve(beams, config):

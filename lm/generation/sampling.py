@@ -33,9 +33,9 @@ def generate_ids(model: CausalLM, prompt: Tensor, config: GenerationConfig, voca
     finished = torch.zeros(config.num_samples, dtype=torch.bool, device=prompt.device)
     for _ in range(config.max_words):
         scores = process_log_probs(decoder.decode(tokens.T)[-1], history[:, 1:], config, vocabulary.unk_id)
-        if (stuck := all_ruled_out(scores)).any():
-            finished |= stuck
-            scores = scores.masked_fill(stuck[:, None], 0)  # draw any word: it is not shown
+        if (exhausted := all_ruled_out(scores)).any():
+            finished |= exhausted
+            scores = scores.masked_fill(exhausted[:, None], 0)  # draw any word: it is not shown
         if finished.all():
             return
         uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
