@@ -1,4 +1,4 @@
-"""Let a trained model write; needs nothing but its checkpoint."""
+"""Generate text with a trained model; needs nothing but its checkpoint."""
 
 from collections.abc import Sequence
 from itertools import chain, zip_longest
@@ -8,17 +8,11 @@ from omegaconf import DictConfig
 from lm.config.script import script_main
 from lm.errors import UserError
 
-NOT_OF_WRITING = (
-    "ckpt",
-    "prompt",
-    "prompt_file",
-    "detokenize",
-    "out",
-)  # all other keys are options of GenerationConfig
+OWN_KEYS = ("ckpt", "prompt", "prompt_file", "detokenize", "out")  # all others are options of GenerationConfig
 
 
 def generate(config: DictConfig) -> list[str]:
-    """Write the texts that `config` asks for, a single sample word by word, and return them."""
+    """Generate the texts that `config` asks for, print a single sample word by word, and return them."""
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint
     from lm.config.cli import warn_of_unknown_words
@@ -28,11 +22,11 @@ def generate(config: DictConfig) -> list[str]:
     from lm.files.text import write_text
     from lm.generation.config import GenerationConfig
     from lm.generation.detokenize import detokenized
-    from lm.language_model import as_text, pieces, words_of
+    from lm.language_model import pieces, words_of
 
-    options = {str(key): value for key, value in config.items() if key not in NOT_OF_WRITING}
+    options = {str(key): value for key, value in config.items() if key not in OWN_KEYS}
     check_arguments(GenerationConfig, options)
-    writing = GenerationConfig(**options)
+    generation = GenerationConfig(**options)
     prompt = read_prompt(config)
     if config.out:
         check_writable(config.out)
@@ -40,23 +34,23 @@ def generate(config: DictConfig) -> list[str]:
     warn_of_unknown_words(model.unknown(prompt))
 
     readable = detokenized if config.detokenize else str
-    sampling = Interruptible()
-    if writing.beams > 1:
-        found = model.likeliest_texts(prompt, **options)
+    interruptible = Interruptible()
+    if generation.num_beams > 1:
+        found = model.beam_search(prompt, generation, interruptible)
         texts = [readable(text) for text, _ in found]
         print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
-    elif writing.num_samples > 1 or config.detokenize:
-        samples = [words_of(prompt) for _ in range(writing.num_samples)]
-        with sampling:
-            for step in model.stream(prompt, **options):
+    elif generation.num_samples > 1 or config.detokenize:
+        samples = [words_of(prompt) for _ in range(generation.num_samples)]
+        with interruptible:
+            for step in model.stream(prompt, generation):
                 for words, word in zip(samples, step, strict=True):
                     words += [word] if word is not None else []
-        texts = [readable(as_text(words)) for words in samples]
+        texts = [readable("".join(pieces(words))) for words in samples]
         print_texts(texts)
     else:
         parts = []
-        with sampling:
-            stream = (word for [word] in model.stream(prompt, **options) if word)
+        with interruptible:
+            stream = (word for [word] in model.stream(prompt, generation) if word)
             for part in pieces(chain(words_of(prompt), stream)):
                 print(part, end="", flush=True)
                 parts.append(part)
@@ -64,7 +58,7 @@ def generate(config: DictConfig) -> list[str]:
         texts = ["".join(parts)]
     if config.out:
         write_text("\n\n".join(texts) + "\n", config.out)
-    sampling.raise_again("this is the text so far")
+    interruptible.raise_again("this is the text so far")
     return texts
 
 
@@ -80,7 +74,7 @@ def read_prompt(config: DictConfig) -> str:
 
 
 def print_texts(texts: Sequence[str], notes: Sequence[str] = ()) -> None:
-    """Print texts one after the other, where there are several or notes each below a title."""
+    """Print texts one after the other; several, and those with notes, each below a title."""
     for number, (text, note) in enumerate(zip_longest(texts, notes, fillvalue=""), 1):
         if len(texts) > 1 or note:
             print(f"--- {number} --- {note}".rstrip())

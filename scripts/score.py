@@ -1,4 +1,4 @@
-"""Show how likely a trained model finds a text, word by word."""
+"""Score a text word by word with a trained model."""
 
 import math
 import sys
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from lm import LanguageModel
     from lm.language_model import Score
 
-MOST_WORDS = 400  # in a picture
-MOST_LINES = {"text": 100, "heat_map": 12, "attention": 1}  # in a picture of each view
+MOST_WORDS = 400  # in a figure
+MOST_LINES = {"text": 100, "heat_map": 12, "attention": 1}  # in a figure of each view
 CANDIDATES = 4  # below each word of a shaded text
-STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from this many nats of surprise on
+STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from this many nats of surprisal on
 
 
 def score(config: DictConfig) -> list["Score"]:
@@ -43,7 +43,7 @@ def score(config: DictConfig) -> list["Score"]:
         check_writable(config.plot)
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
     model = LanguageModel.load(announced_checkpoint(config.ckpt))
-    figure = picture(model, list(lines), config) if config.plot else None
+    figure = draw(model, list(lines), config) if config.plot else None
     print_score = print_json if config.format == "json" else print_table
 
     scores = []
@@ -54,7 +54,7 @@ def score(config: DictConfig) -> list["Score"]:
             print_score(scores[-1])
     print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
     if figure:
-        print(f"picture: {save_figure(figure, config.plot)}", file=sys.stderr)
+        print(f"figure: {save_figure(figure, config.plot)}", file=sys.stderr)
     scoring.raise_again("this is the text so far")
     return scores
 
@@ -78,7 +78,7 @@ def lines_of(config: DictConfig) -> Iterator[str]:
 
 
 def drawable(lines: Iterable[str], config: DictConfig) -> list[str]:
-    """Return the lines if a picture has room for them."""
+    """Return the lines if a figure has room for them."""
     lines = list(lines)
     words, most_lines = sum(len(line.split()) for line in lines), MOST_LINES[config.view]
     if words > MOST_WORDS or len(lines) > most_lines:
@@ -90,7 +90,7 @@ def drawable(lines: Iterable[str], config: DictConfig) -> list[str]:
 
 
 def print_table(scored: "Score") -> None:
-    """Print a line's words with their log-probabilities, the surprising ones in colour, and their sum."""
+    """Print a line's words with their log-probabilities, those of a high surprisal in colour, and their sum."""
     from rich.console import Console
     from rich.text import Text
 
@@ -130,8 +130,8 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
         print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
 
 
-def picture(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure":
-    """Draw lines."""
+def draw(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure":
+    """Draw lines in the view that `config` names."""
     from lm.data.vocabulary import words_of_line
     from lm.plots import attention_maps, log_prob_heat_map, shaded_text
 

@@ -9,7 +9,8 @@ import torch
 from lm import LanguageModel, language_model
 from lm.data import EOS, UNK, Vocabulary
 from lm.errors import UserError
-from lm.language_model import as_text, words_of
+from lm.generation.config import GenerationConfig
+from lm.language_model import pieces, words_of
 from tests.conftest import make_model
 
 
@@ -86,18 +87,31 @@ def test_perplexity_is_per_word(lstm):
 
 
 def test_generate_gives_texts_that_begin_with_the_prompt(lstm):
-    texts = lstm.generate("w1 zebra", words=6, num_samples=3, seed=0)
+    texts = lstm.generate("w1 zebra", max_words=6, num_samples=3, seed=0)
     assert len(texts) == 3
     assert all(text.startswith("w1 zebra") for text in texts)
-    assert lstm.generate("w1", words=0) == ["w1"]
+    assert lstm.generate("w1", max_words=0) == ["w1"]
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_a_text_ends_with_the_sentence_that_was_asked_for(beams):
+def test_options_take_precedence_over_a_config(lstm):
+    config = GenerationConfig(max_words=4, num_samples=2, seed=7)
+    assert lstm.generate("w1", config) == lstm.generate("w1", max_words=4, num_samples=2, seed=7)
+    assert lstm.generate("w1", config, max_words=9, num_samples=1) == lstm.generate("w1", max_words=9, seed=7)
+    assert list(lstm.stream("w1", config, seed=8)) == list(lstm.stream("w1", max_words=4, num_samples=2, seed=8))
+    config = GenerationConfig(max_words=4, num_beams=3)
+    assert lstm.beam_search("w1", config, num_samples=3) == lstm.beam_search(
+        "w1", max_words=4, num_beams=3, num_samples=3
+    )
+    with pytest.raises(UserError, match="num_beams=3 given, but a beam search does not yield word by word"):
+        next(lstm.stream("w1", config))
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_text_is_finished_with_the_sentence_that_was_asked_for(num_beams):
     vocabulary = Vocabulary([EOS, UNK, ".", "?", *(f"w{i}" for i in range(26))])
     lstm = LanguageModel(make_model("lstm"), vocabulary)
     lstm.model.head.decoder.bias.data[2] += 2
-    [text] = lstm.generate("w1 .", words=200, sentences=2, unk=False, beams=beams)
+    [text] = lstm.generate("w1 .", max_words=200, max_sentences=2, allow_unk=False, num_beams=num_beams)
     assert sum(text.count(end) for end in ".?") == 3  # one of them the prompt's
     assert text[-1] in ".?"
     assert UNK not in text
@@ -105,11 +119,11 @@ def test_a_text_ends_with_the_sentence_that_was_asked_for(beams):
 
 def test_sentences_without_anything_that_ends_one_are_refused(lstm):
     with pytest.raises(UserError, match="the vocabulary has none of"):
-        lstm.generate(sentences=1)
+        lstm.generate(max_sentences=1)
 
 
 def test_text_breaks_lines_at_eos():
-    assert as_text(["a", "b", EOS, "c", EOS, EOS, "d"]) == "a b\nc\n\nd"
+    assert "".join(pieces(["a", "b", EOS, "c", EOS, EOS, "d"])) == "a b\nc\n\nd"
 
 
 def test_a_vocabulary_gives_back_what_it_was_given():

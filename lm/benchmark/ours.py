@@ -11,7 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 from lm.benchmark.contender import Contender
 from lm.data.corpus import load_corpus
 from lm.data.sources import Splits
-from lm.generation.sampler import generate_ids
+from lm.generation.config import GenerationConfig
+from lm.generation.sampling import generate_ids
 from lm.training.module import LitLanguageModel
 from lm.training.process import prepare_process
 
@@ -86,13 +87,13 @@ class Generation(Contender):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         torch.manual_seed(config["seed"])
-        vocabulary = instantiate(config["data"]).corpus.vocabulary
-        self.model = instantiate(config["model"], vocabulary_size=len(vocabulary)).eval()
-        self.streams = config["streams"]
+        self.vocabulary = instantiate(config["data"]).corpus.vocabulary
+        self.model = instantiate(config["model"], vocabulary_size=len(self.vocabulary)).eval()
+        self.config = GenerationConfig(max_words=1_000_000, num_samples=config["streams"])
 
     def begin(self) -> None:
         """Begin new texts."""
-        self.texts = generate_ids(self.model, torch.tensor([0]), 1_000_000, num_samples=self.streams)
+        self.texts = generate_ids(self.model, torch.tensor([0]), self.config, self.vocabulary)
 
     def work(self) -> None:
         """Draw the next word of each."""

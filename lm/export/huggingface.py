@@ -38,15 +38,15 @@ class DecoderCache(IncrementalDecoder):
         super().__init__(model, batch_size)
         self.length = 0
 
-    def read(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor) -> Tensor:
         self.length += len(tokens)
-        return super().read(tokens)
+        return super().decode(tokens)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.length
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        self.select(beam_idx)
+        self.reorder(beam_idx)
 
 
 class LMForCausalLM(PreTrainedModel, GenerationMixin):
@@ -95,7 +95,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
             log_probs, _state = self.model(input_ids.T)
         else:
             cache = DecoderCache(self.model, len(input_ids)) if cache is None else cache
-            log_probs = cache.read(input_ids.T).clone()  # which may leave inference mode
+            log_probs = cache.decode(input_ids.T).clone()  # which may leave inference mode
         logits = log_probs.transpose(0, 1)
         loss = None
         if labels is not None:

@@ -1,98 +1,95 @@
-"""The likeliest text of a model, as far as a beam of a given width finds it."""
+"""Beam search: the likeliest texts that a beam of a given width finds."""
 
-from collections.abc import Sequence
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lm.config.checks import at_least
+from lm.data.vocabulary import Vocabulary
+from lm.generation.config import GenerationConfig
 from lm.generation.incremental import IncrementalDecoder
-from lm.generation.logits_processors import LogitsProcessor, StoppingCriterion, at_end, stuck
+from lm.generation.logits_processors import all_ruled_out, process_log_probs
+from lm.generation.stopping_criteria import StoppingCriteria
 from lm.models import CausalLM
 
 
 class Hypothesis(NamedTuple):
-    """A text after the prompt, `[T]`, and its log-probability in nats."""
+    """A text that a search has found."""
 
-    ids: Tensor
-    log_prob: float
+    ids: Tensor  # without the prompt, [T]
+    log_prob: float  # in nats
+    score: float  # by which texts are compared
+
+
+class Beams(NamedTuple):
+    """The state of a search: one value, so that an interrupt never sees half of a step."""
+
+    ids: Tensor  # unfinished texts with their prompt, [B, T], likeliest first
+    log_probs: Tensor  # [B], in nats
+    finished: list[Hypothesis]  # the num_beams best of them, best first
 
 
 @torch.no_grad()
 def beam_search(
     model: CausalLM,
     prompt: Tensor,
-    words: int,
-    beams: int,
-    length_penalty: float = 0.0,
-    constraints: LogitsProcessor | None = None,
-    stops: Sequence[StoppingCriterion] = (),
+    config: GenerationConfig,
+    vocabulary: Vocabulary,
+    interruptible: AbstractContextManager[object] | None = None,
 ) -> list[Hypothesis]:
-    """The best texts found, at most `beams` of them, best first.
+    """The best `num_samples` texts found, best first.
 
-    At each step the `beams` likeliest continuations of all beams stay; texts that have come to an end are set aside.
-    Texts are compared by log-probability / ((5 + T) / 6)^length_penalty (Wu et al. 2016).
-
-    Args:
-        model: in evaluation mode.
-        prompt: what all texts begin with, `[T]`; the first token is the one before the text, and no word of it.
-        words: the most words of a text.
-        beams: the width.
-        length_penalty: 0 compares log-probabilities; 1 about those per word, which favours longer texts.
-        constraints: what may not be written; None allows all.
-        stops: any of them ends a text.
-
-    Raises:
-        UserError: if a value is out of range.
+    All begin with the token ids `prompt`, `[T]`, the first of which is only the context of the first word. An exception
+    that `interruptible` suppresses ends the search early, with the best texts so far.
     """
-    at_least(1, words=words, beams=beams)
-    at_least(0, length_penalty=length_penalty)
-    constraints = constraints or LogitsProcessor()
+    criteria, start = StoppingCriteria(config, vocabulary), len(prompt)
+    # how many continuations to rank: as many as may be finished by their last word, and num_beams besides
+    width = config.num_beams * (1 + sum(len(ends) for ends, _ in criteria.limits))
+    beams = Beams(prompt[None], torch.zeros(1, dtype=torch.float64, device=prompt.device), [])
+    with interruptible or nullcontext():
+        decoder = IncrementalDecoder.prefill(model, prompt[:-1], 1)
+        for _ in range(config.max_words):
+            log_probs = decoder.decode(beams.ids[:, -1:].T)[-1].float()  # [B, V]
+            log_probs = process_log_probs(log_probs, beams.ids[:, 1:], config, vocabulary.unk_id)
+            sums = beams.log_probs[:, None] + log_probs
+            exhausted = all_ruled_out(sums)  # these texts are finished as they are
+            finished = beams.finished + _hypotheses(beams.ids[exhausted], beams.log_probs[exhausted], start, config)
 
-    candidates = beams * (1 + sum(len(stop.words) for stop in stops))  # as many as may end, and beams beside them
-    reader = IncrementalDecoder.after(model, prompt[:-1], 1)
-    texts, tokens = prompt[None], prompt[-1:, None]
-    scores = torch.zeros(1, dtype=torch.float64, device=prompt.device)
-    ended: list[Hypothesis] = []
-    for _ in range(words):
-        sums = scores[:, None] + constraints.apply(reader.read(tokens)[-1].float(), texts[:, 1:])
-        dead = stuck(sums)
-        ended += hypotheses(texts[dead], scores[dead], len(prompt))
-        if dead.all():
-            break
-        scores, places = sums.flatten().topk(min(candidates, int(sums.isfinite().sum())))
-        sources, tokens = places // sums.size(1), places % sums.size(1)
-        texts = torch.cat([texts[sources], tokens[:, None]], dim=1)
-        stopped = at_end(stops, texts[:, len(prompt) :])
-        ended += hypotheses(texts[:beams][stopped[:beams]], scores[:beams][stopped[:beams]], len(prompt))
-        live = (~stopped).nonzero().squeeze(1)[:beams]
-        texts, scores, tokens = texts[live], scores[live], tokens[live][None]
-        reader.select(sources[live])
-        if not len(live) or _cannot_improve(ended, beams, scores.max().item(), words, length_penalty):
-            break
-    else:
-        ended += hypotheses(texts, scores, len(prompt))
-    return sorted(ended, key=partial(merit, length_penalty=length_penalty), reverse=True)[:beams]
+            # extend every beam by every word, and rank all of these texts together
+            top, index = sums.flatten().topk(min(width, int(sums.isfinite().sum())))
+            sources, tokens = index // sums.size(1), index % sums.size(1)
+            ids = torch.cat([beams.ids[sources], tokens[:, None]], dim=1)
 
-
-def merit(hypothesis: Hypothesis, length_penalty: float) -> float:
-    """What texts are compared by."""
-    return normalized(hypothesis.log_prob, len(hypothesis.ids), length_penalty)
+            # set aside those that are finished among the first, and go on with the first unfinished ones
+            met = criteria.are_met(ids[:, start:])
+            done = met[: config.num_beams].nonzero().squeeze(1)
+            kept = (~met).nonzero().squeeze(1)[: config.num_beams]
+            finished += _hypotheses(ids[done], top[done], start, config)
+            beams = Beams(ids[kept], top[kept], _best(finished, config))
+            decoder.reorder(sources[kept])
+            if not len(kept) or _cannot_improve(beams, config):
+                break
+    unfinished = _hypotheses(beams.ids, beams.log_probs, start, config)
+    return _best(beams.finished + unfinished, config)[: config.num_samples]
 
 
-def normalized(log_prob: float, length: int, length_penalty: float) -> float:
-    """The log-probability of a text of some length, so that longer ones may compete."""
-    return log_prob / ((5 + length) / 6) ** length_penalty
+def normalized(log_prob: float, length: int, config: GenerationConfig) -> float:
+    """Divide a text's log-probability by its length penalty ((5 + T) / 6)^α (Wu et al. 2016)."""
+    return log_prob / ((5 + length) / 6) ** config.length_penalty
 
 
-def hypotheses(texts: Tensor, scores: Tensor, start: int) -> list[Hypothesis]:
-    """One for each row of `[B, T]`, without the first `start` words."""
-    return [Hypothesis(text[start:], score) for text, score in zip(texts, scores.tolist(), strict=True)]
+def _hypotheses(ids: Tensor, log_probs: Tensor, start: int, config: GenerationConfig) -> list[Hypothesis]:
+    """One for each row of `[B, T]`, without the prompt of `start` tokens."""
+    pairs = zip(ids[:, start:], log_probs.tolist(), strict=True)
+    return [Hypothesis(text, log_prob, normalized(log_prob, len(text), config)) for text, log_prob in pairs]
 
 
-def _cannot_improve(ended: Sequence[Hypothesis], beams: int, best: float, words: int, length_penalty: float) -> bool:
-    """Whether no text that goes on can still come among the best: its log-probability only falls."""
-    merits = sorted((merit(each, length_penalty) for each in ended), reverse=True)
-    return len(merits) >= beams and merits[beams - 1] >= normalized(best, words, length_penalty)
+def _best(hypotheses: list[Hypothesis], config: GenerationConfig) -> list[Hypothesis]:
+    return sorted(hypotheses, key=lambda each: each.score, reverse=True)[: config.num_beams]
+
+
+def _cannot_improve(beams: Beams, config: GenerationConfig) -> bool:
+    """Whether no unfinished text can still come among the best: its log-probability only falls."""
+    bound = normalized(beams.log_probs[0].item(), config.max_words, config)
+    return len(beams.finished) == config.num_beams and beams.finished[-1].score >= bound

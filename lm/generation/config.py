@@ -1,95 +1,54 @@
-"""How a text is to be written, in the words of a user."""
+"""The options of generation: declared and checked here, for the command line and Python alike."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from lm.config.checks import at_least
-from lm.data.vocabulary import EOS, Vocabulary
+from lm.config.checks import above_zero, at_least
 from lm.errors import UserError
-from lm.generation.logits_processors import LogitsProcessor, StoppingCriterion
-from lm.generation.sampling import Sampling
 
-SENTENCE_ENDS = (".", "!", "?")
-FOR_SAMPLES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # what a beam search does not use
+SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # a beam search takes none of them
 
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """The options of a text.
+    """How to generate texts, with the names of Hugging Face's GenerationConfig where the meaning is the same."""
 
-    Args:
-        words: the most words to write.
-        num_samples: texts, made side by side; of a beam search the best ones.
-        seed: of the draws; None takes a new one each time. The second text of `seed=7` is the first one of `seed=8`.
-        temperature: see `lm.generation.sampling.Sampling`.
-        top_k: see `lm.generation.sampling.Sampling`.
-        top_p: see `lm.generation.sampling.Sampling`.
-        min_p: see `lm.generation.sampling.Sampling`.
-        repetition_penalty: see `lm.generation.logits_processors.LogitsProcessor`.
-        no_repeat_ngram: see `lm.generation.logits_processors.LogitsProcessor`.
-        unk: whether `<unk>` may be written.
-        lines: end a text after this many lines, each an `<eos>`; None goes on.
-        sentences: end a text after this many of SENTENCE_ENDS; None goes on.
-        beams: above 1: the likeliest texts that a beam of this width finds, in the place of samples.
-        length_penalty: see `lm.generation.beam_search`.
-
-    Raises:
-        UserError: if a value is out of range, or makes no sense beside another.
-    """
-
-    words: int = 100
-    num_samples: int = 1
-    seed: int | None = None
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int | None = None
-    unk: bool = True
-    lines: int | None = None
-    sentences: int | None = None
-    beams: int = 1
-    length_penalty: float = 0.0
+    max_words: int = 100  # the most words of a text, after the prompt
+    max_lines: int | None = None  # finish a text after this many `<eos>`
+    max_sentences: int | None = None  # finish a text after this many of . ! ?
+    num_samples: int = 1  # texts, generated side by side; of a beam search the best ones
+    seed: int | None = None  # of the first text, the next number for the next text; None takes a new one each time
+    temperature: float = 1.0  # divides the log-probabilities: below 1 for likelier words, above 1 for more varied ones
+    top_k: int | None = None  # draw from this many likeliest words
+    top_p: float | None = None  # draw from the fewest words with this probability together (Holtzman et al. 2020)
+    min_p: float | None = None  # draw from words this many times as probable as the likeliest (Nguyen et al. 2024)
+    repetition_penalty: float = 1.0  # multiplies the log-probability of words that have come (Keskar et al. 2019)
+    no_repeat_ngram_size: int | None = None  # no n-gram of this size comes twice (Paulus et al. 2018)
+    allow_unk: bool = True  # whether `<unk>` may be generated
+    num_beams: int = 1  # above 1, search for the likeliest texts with a beam of this width, instead of sampling
+    length_penalty: float = 0.0  # of a beam search: 0 compares log-probabilities; 1 about those per word
 
     def __post_init__(self) -> None:
-        at_least(0, words=self.words, seed=self.seed, length_penalty=self.length_penalty)
-        at_least(1, num_samples=self.num_samples, lines=self.lines, sentences=self.sentences, beams=self.beams)
-        _ = self.sampling, self.constraints(None)  # which check their own values
-        if self.beams > 1:
+        at_least(0, max_words=self.max_words, seed=self.seed, length_penalty=self.length_penalty)
+        at_least(1, max_lines=self.max_lines, max_sentences=self.max_sentences, num_samples=self.num_samples)
+        at_least(1, top_k=self.top_k, num_beams=self.num_beams)
+        at_least(1, repetition_penalty=self.repetition_penalty, no_repeat_ngram_size=self.no_repeat_ngram_size)
+        above_zero(temperature=self.temperature)
+        for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
+            if value is not None and not 0 < value <= 1:
+                raise UserError(f"{name}={value} given, but it must be above 0 and at most 1.")
+        if self.num_beams > 1:
             self._check_beams()
         elif self.length_penalty:
-            raise UserError(f"length_penalty={self.length_penalty} given, but it is for beams: set them, too.")
-
-    @property
-    def sampling(self) -> Sampling:
-        """How words are drawn."""
-        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
-
-    def constraints(self, unk_id: int | None) -> LogitsProcessor:
-        """What may not be written, where `<unk>` has the number `unk_id`."""
-        return LogitsProcessor(None if self.unk else unk_id, self.repetition_penalty, self.no_repeat_ngram)
-
-    def stops(self, vocabulary: Vocabulary) -> list[StoppingCriterion]:
-        """What ends a text.
-
-        Raises:
-            UserError: if sentences are to be counted and the vocabulary has nothing that ends one.
-        """
-        sentence_ends = [end for end in SENTENCE_ENDS if end in vocabulary]
-        if self.sentences is not None and not sentence_ends:
-            raise UserError(f"sentences={self.sentences} given, but the vocabulary has none of {SENTENCE_ENDS}.")
-        wanted = ([EOS], self.lines), (sentence_ends, self.sentences)
-        return [StoppingCriterion(vocabulary.encode(ends), count) for ends, count in wanted if count is not None]
+            raise UserError(f"length_penalty={self.length_penalty} given, but it is for beams: set num_beams, too.")
 
     def _check_beams(self) -> None:
-        defaults = {field.name: field.default for field in fields(self)}
-        for name in FOR_SAMPLES:
-            if getattr(self, name) != defaults[name]:
+        for name in SAMPLING_ONLY:
+            if getattr(self, name) != getattr(GenerationConfig, name):  # the default
                 raise UserError(
-                    f"{name}={getattr(self, name)} with beams={self.beams} given, but a beam search compares the "
-                    "model's own log-probabilities: leave one of them out."
+                    f"{name}={getattr(self, name)} with num_beams={self.num_beams} given, but a beam search compares "
+                    "the model's own log-probabilities: leave one of them out."
                 )
-        if self.num_samples > self.beams:
-            raise UserError(f"num_samples={self.num_samples} given, but it must be at most beams={self.beams}.")
-        if self.words < 1:
-            raise UserError(f"words={self.words} given, but with beams it must be at least 1.")
+        if self.num_samples > self.num_beams:
+            raise UserError(f"num_samples={self.num_samples} given, but it must be at most num_beams={self.num_beams}.")
+        if self.max_words < 1:
+            raise UserError(f"max_words={self.max_words} given, but with num_beams it must be at least 1.")

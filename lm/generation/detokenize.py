@@ -13,10 +13,6 @@ RULES = (
 
 def detokenized(text: str) -> str:
     """Join what Wikitext has split: ` @-@ `, ` @,@ `, spaces around punctuation, quotes and brackets, line by line."""
-    return "\n".join(map(_line, text.split("\n")))
-
-
-def _line(line: str) -> str:
     for pattern, replacement in RULES:
-        line = re.sub(pattern, replacement, line)
-    return line
+        text = re.sub(pattern, replacement, text)
+    return text

@@ -1,86 +1,33 @@
-"""What may not be written, or less gladly, whatever the model says."""
+"""Changes to the next word's log-probabilities before it is chosen."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lm.config.checks import at_least
+from lm.generation.config import GenerationConfig
 
 
-@dataclass(frozen=True)
-class LogitsProcessor:
-    """Changes to the log-probabilities of the next word, in view of the words before it.
-
-    Args:
-        banned: the number of a word that is never written, such as that of `<unk>`.
-        repetition_penalty: multiplies the log-probability of every word that has come already (Keskar et al. 2019):
-            above 1 for less of the same.
-        no_repeat_ngram: no sequence of this many words comes twice (Paulus et al. 2018); a text that no word can go on
-            so has come to its end.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
-
-    banned: int | None = None
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int | None = None
-
-    def __post_init__(self) -> None:
-        at_least(1, repetition_penalty=self.repetition_penalty, no_repeat_ngram=self.no_repeat_ngram)
-
-    @property
-    def look_back(self) -> bool:
-        """Whether the words before matter."""
-        return self.repetition_penalty != 1 or self.no_repeat_ngram is not None
-
-    def apply(self, log_probs: Tensor, history: Tensor) -> Tensor:
-        """Scores of the next word for its log-probabilities `[B, V]`, after the words `[B, T]`; -inf for never."""
-        if self.repetition_penalty != 1:
-            log_probs = log_probs.scatter(1, history, log_probs.gather(1, history) * self.repetition_penalty)
-        if self.banned is not None:
-            log_probs = log_probs.index_fill(1, torch.tensor([self.banned], device=log_probs.device), -math.inf)
-        if self.no_repeat_ngram is not None and history.size(1) >= self.no_repeat_ngram:
-            log_probs = log_probs.masked_fill(self._would_repeat(log_probs, history, self.no_repeat_ngram), -math.inf)
-        return log_probs
-
-    def _would_repeat(self, log_probs: Tensor, history: Tensor, size: int) -> Tensor:
-        """The words `[B, V]` that would complete a sequence of `size` words that has come already."""
-        sequences = history.unfold(1, size, 1)
-        begun = history[:, None, history.size(1) - size + 1 :]
-        again = (sequences[..., :-1] == begun).all(-1)
-        repeated = torch.zeros_like(log_probs, dtype=torch.int8)
-        return repeated.scatter_reduce(1, sequences[..., -1], again.to(torch.int8), "amax").bool()
+def process_log_probs(log_probs: Tensor, history: Tensor, config: GenerationConfig, unk_id: int) -> Tensor:
+    """Scores of the next word from its log-probabilities `[B, V]`, after the words `[B, T]`; -inf rules one out."""
+    if config.repetition_penalty != 1:
+        log_probs = log_probs.scatter(1, history, log_probs.gather(1, history) * config.repetition_penalty)
+    if not config.allow_unk:
+        log_probs = log_probs.index_fill(1, torch.tensor([unk_id], device=log_probs.device), -math.inf)
+    if config.no_repeat_ngram_size is not None and history.size(1) >= config.no_repeat_ngram_size:
+        log_probs = rule_out_repeated_ngrams(log_probs, history, config.no_repeat_ngram_size)
+    return log_probs
 
 
-@dataclass(frozen=True)
-class StoppingCriterion:
-    """The end of a text: when words of a kind have come so many times.
-
-    Args:
-        words: the numbers of the words that count.
-        count: how many of them make the end.
-    """
-
-    words: Tensor
-    count: int
-
-    def reached(self, written: Tensor) -> Tensor:
-        """Which of the texts `[B, T]` have come to their end, `[B]`."""
-        return torch.isin(written, self.words.to(written.device)).sum(1) >= self.count
+def rule_out_repeated_ngrams(log_probs: Tensor, history: Tensor, size: int) -> Tensor:
+    """Rule out the words that would complete an n-gram that the history `[B, T]` has already: `[B, V]` → `[B, V]`."""
+    ngrams = history.unfold(1, size, 1)  # [B, T - size + 1, size]
+    prefix = history[:, None, history.size(1) - size + 1 :]  # [B, 1, size - 1], which the next word completes
+    repeats = (ngrams[..., :-1] == prefix).all(-1).to(torch.int8)
+    ruled_out = torch.zeros_like(log_probs, dtype=torch.int8).scatter_reduce(1, ngrams[..., -1], repeats, "amax")
+    return log_probs.masked_fill(ruled_out.bool(), -math.inf)
 
 
-def stuck(scores: Tensor) -> Tensor:
-    """Which of the texts have no word left that may be written, `[B]`, by the scores of their next one, `[B, V]`."""
+def all_ruled_out(scores: Tensor) -> Tensor:
+    """Whether no word may follow, by the scores `[B, V]` of the next one: `[B]`."""
     return scores.amax(1).isneginf()
-
-
-def at_end(stops: Sequence[StoppingCriterion], written: Tensor) -> Tensor:
-    """Which of the texts `[B, T]` any of the stops ends, `[B]`."""
-    ended = written.new_zeros(len(written), dtype=torch.bool)
-    for stop in stops:
-        ended |= stop.reached(written)
-    return ended

@@ -1,70 +1,83 @@
-"""How the next word is drawn: from which part of the distribution, and how far from its peak."""
+"""Sampling: texts drawn from the model's distribution, word by word, several side by side."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from lm.config.checks import above_zero, at_least
-from lm.errors import UserError
+from lm.data.vocabulary import Vocabulary
+from lm.generation.config import GenerationConfig
+from lm.generation.incremental import IncrementalDecoder
+from lm.generation.logits_processors import all_ruled_out, process_log_probs
+from lm.generation.stopping_criteria import StoppingCriteria
+from lm.models import CausalLM
+
+FINISHED = -1  # in the place of a token id, when a sample is finished and others go on
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """The temperature first, then the truncations, each of what the one before it has left.
+def generate_ids(model: CausalLM, prompt: Tensor, config: GenerationConfig, vocabulary: Vocabulary) -> Iterator[Tensor]:
+    """Yield the next token id of every sample, `[num_samples]`, or FINISHED, until all samples are finished.
 
-    Args:
-        temperature: divides the log-probabilities: below 1 for likelier words, above 1 for more varied ones.
-        top_k: draw from this many likeliest words; None draws from all.
-        top_p: draw from the fewest likeliest words that have this probability together (Holtzman et al. 2020).
-        min_p: draw from the words that have at least this share of the likeliest word's probability
-            (Nguyen et al. 2024).
-
-    Raises:
-        UserError: if a value is out of range.
+    All begin with the token ids `prompt`, `[T]`, the first of which is only the context of the first word. Each has a
+    random generator of its own: the second sample of `seed=7` is the first one of `seed=8`.
     """
+    generators = [torch.Generator() for _ in range(config.num_samples)]
+    for i, generator in enumerate(generators):
+        generator.manual_seed((config.seed + i) % 2**64) if config.seed is not None else generator.seed()
+    criteria = StoppingCriteria(config, vocabulary)
+    uses_history = criteria.limits or config.repetition_penalty != 1 or config.no_repeat_ngram_size is not None
+    decoder = IncrementalDecoder.prefill(model, prompt[:-1], config.num_samples)
+    history = prompt.expand(config.num_samples, -1)  # [B, T]
+    tokens = history[:, -1:]
+    finished = torch.zeros(config.num_samples, dtype=torch.bool, device=prompt.device)
+    for _ in range(config.max_words):
+        scores = process_log_probs(decoder.decode(tokens.T)[-1], history[:, 1:], config, vocabulary.unk_id)
+        if (exhausted := all_ruled_out(scores)).any():
+            finished |= exhausted
+            scores = scores.masked_fill(exhausted[:, None], 0)  # draw any word: it is not shown
+        if finished.all():
+            return
+        uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
+        tokens = sample(scores, uniform.to(scores.device), config)[:, None]
+        yield tokens.squeeze(1).where(~finished, FINISHED)
+        if uses_history:
+            history = torch.cat([history, tokens], dim=1)
+            finished |= criteria.are_met(history[:, len(prompt) :])
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
 
-    def __post_init__(self) -> None:
-        above_zero(temperature=self.temperature)
-        at_least(1, top_k=self.top_k)
-        for name in ("top_p", "min_p"):
-            share = getattr(self, name)
-            if share is not None and not 0 < share <= 1:
-                raise UserError(f"{name}={share} given, but it must be above 0 and at most 1.")
+def sample(log_probs: Tensor, uniform: Tensor, config: GenerationConfig) -> Tensor:
+    """Draw a token id for each row of `[B, V]`, with random numbers `[B]` that are uniform in [0, 1): `[B]`.
 
-    def draw(self, log_probs: Tensor, uniform: Tensor) -> Tensor:
-        """Draw one word for each row of `[B, V]`, with numbers `[B]` that are uniform in [0, 1): `[B]`.
+    Temperature, truncation, then inverse transform sampling, with one number a row; torch.multinomial takes V.
+    """
+    scores = log_probs.float()
+    # a temperature below the least normal number would make 0 / 0 of the likeliest word's score
+    temperature = max(config.temperature, torch.finfo(scores.dtype).tiny)
+    scores = (scores - scores.amax(-1, keepdim=True)).div_(temperature)
+    scores, ids = truncate(scores, config)
+    cumulative = scores.exp_().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
+    total = cumulative[:, -1:]
+    # a product that rounds up to the total would lie beyond the last word
+    point = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    index = torch.searchsorted(cumulative, point, right=True)
+    return (index if ids is None else ids.gather(-1, index)).squeeze(-1)
 
-        By inverting the cumulative distribution, with one random number a row; torch.multinomial draws V of them.
-        """
-        scores = log_probs.float()
-        # a temperature below the least normal number would make 0 / 0 of the likeliest word's score
-        temperature = max(self.temperature, torch.finfo(scores.dtype).tiny)
-        scores = (scores - scores.amax(-1, keepdim=True)).div_(temperature)
-        scores, words = self._truncated(scores)
-        cumulative = scores.exp_().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
-        total = cumulative[:, -1:]
-        # a product that rounds up to the total would lie beyond the last word
-        point = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
-        drawn = torch.searchsorted(cumulative, point, right=True)
-        return (drawn if words is None else words.gather(-1, drawn)).squeeze(-1)
 
-    def _truncated(self, scores: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The scores, -inf where not to be drawn, and the words they belong to; None for the vocabulary's order."""
-        words = None
-        size = scores.size(-1)
-        if self.top_p is not None or (self.top_k or size) < size:
-            scores, words = scores.topk(min(self.top_k or size, size))
-        if self.top_p is not None:
-            probs = scores.softmax(-1)
-            before = probs.cumsum(-1) - probs
-            scores = scores.masked_fill(before >= self.top_p, -math.inf)
-        if self.min_p is not None:
-            scores = scores.masked_fill(scores < math.log(self.min_p), -math.inf)
-        return scores, words
+def truncate(scores: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor | None]:
+    """Truncate the distribution by top-k, top-p and min-p, each what the one before it has left.
+
+    Of scores `[B, V]`, unnormalised log-probabilities, the largest of a row 0, the return value is those left `[B, K]`,
+    -inf for words not to draw, and their token ids `[B, K]`; None for the ids 0 … V - 1.
+    """
+    ids = None
+    k = min(config.top_k or scores.size(-1), scores.size(-1))
+    if config.top_p is not None or k < scores.size(-1):
+        scores, ids = scores.topk(k)  # sorted, the likeliest first
+    if config.top_p is not None:  # nucleus sampling: the words until whose predecessors have top_p together
+        probs = scores.softmax(-1)
+        probability_before = probs.cumsum(-1) - probs
+        scores = scores.masked_fill(probability_before >= config.top_p, -math.inf)
+    if config.min_p is not None:
+        scores = scores.masked_fill(scores < math.log(config.min_p), -math.inf)
+    return scores, ids

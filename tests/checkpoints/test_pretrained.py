@@ -57,7 +57,7 @@ def test_hugging_faces_generate_takes_our_likeliest_words_with_and_without_its_s
     assert torch.equal(fast.sequences, slow.sequences)
     torch.testing.assert_close(torch.stack(fast.scores), torch.stack(slow.scores), rtol=1e-4, atol=1e-5)
     for prompt, row in zip(("w1 w2", "w5 w6"), fast.sequences[:, 3:], strict=True):
-        [ours] = checkpoint.generate(prompt, words=20, top_k=1)
+        [ours] = checkpoint.generate(prompt, max_words=20, top_k=1)
         assert tokenizer.decode(row).split() == words_of(ours)[2:]
 
 
@@ -72,7 +72,7 @@ def test_hugging_faces_scores_and_beams_are_ours(folder, checkpoint):
     beams = theirs.generate(
         **inputs, max_new_tokens=5, num_beams=4, do_sample=False, length_penalty=0.0, eos_token_id=-1
     )
-    [(_, best)] = checkpoint.likeliest_texts("w1 w2", words=5, beams=4)
+    [(_, best)] = checkpoint.beam_search("w1 w2", max_words=5, num_beams=4)
     log_probs, _ = checkpoint.model(beams[:, :-1].T)
     found = log_probs[2:, 0].gather(1, beams[0, 3:, None]).sum().item()
     assert found == pytest.approx(best, abs=1e-4)
@@ -106,7 +106,7 @@ def test_a_pipeline_separates_the_prompt_and_what_it_writes(folder, checkpoint):
     theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     write = pipeline("text-generation", model=theirs, tokenizer=tokenizer)
     [text] = write("w1 w2", max_new_tokens=5, do_sample=False, eos_token_id=-1, pad_token_id=0)
-    [ours] = checkpoint.generate("w1 w2", words=5, top_k=1)
+    [ours] = checkpoint.generate("w1 w2", max_words=5, top_k=1)
     assert text["generated_text"].split() == words_of(ours)
     [text] = write("w1 w2", max_new_tokens=5, do_sample=False, eos_token_id=-1, pad_token_id=0, return_full_text=False)
     assert text["generated_text"].split() == words_of(ours)[2:]

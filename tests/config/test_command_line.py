@@ -83,7 +83,7 @@ def test_paths_and_values_in_hydras_own_grammar_are_left_alone():
     arguments = [
         "--cfg",
         "job",
-        "words=5",
+        "max_words=5",
         'ckpt="a, b"',
         "plot='c'",
         "~callbacks.x=1",
@@ -165,7 +165,7 @@ def test_no_locale_changes_text_that_is_typed_piped_or_written(trained, tmp_path
     environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", **environment}
     out, checkpoint = tmp_path / "é中.txt", trained("lstm")
     options = {"env": environment, "cwd": tmp_path, "encoding": "utf-8"}
-    done = run("generate", f"ckpt={checkpoint}", "prompt=é 中", "words=0", f"out={out}", **options)
+    done = run("generate", f"ckpt={checkpoint}", "prompt=é 中", "max_words=0", f"out={out}", **options)
     assert (done.returncode, done.stdout, out.read_text(encoding="utf-8")) == (0, "é 中\n", "é 中\n"), done.stderr
     scored = run("score", f"ckpt={checkpoint}", "format=json", input="é 中", **options)
     assert '"words": ["é", "中"' in scored.stdout

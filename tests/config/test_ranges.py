@@ -101,7 +101,7 @@ def test_nan_and_absurd_numbers_are_refused_in_one_line_that_names_the_key(numbe
         "evaluate ckpt=x evaluation.temperature=1e-320",
         "evaluate ckpt=x evaluation/dynamic=rms evaluation.dynamic.candidates.lr=[0.1,-1]",
         "generate ckpt=x temperature=1e-320",
-        "generate ckpt=x words=1e12",
+        "generate ckpt=x max_words=1e12",
         "generate ckpt=x num_samples=1000000000",
         "score ckpt=x top=1e9",
         "benchmark rounds=0",

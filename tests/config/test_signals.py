@@ -14,6 +14,7 @@ import pytest
 from lm import LanguageModel
 from lm.config import signals
 from lm.config.cli import one_line_errors
+from lm.generation.incremental import IncrementalDecoder
 from scripts.generate import generate
 from scripts.train import train
 from tests.conftest import ADAM, ROOT, composed, small, tiny_config, wait_for
@@ -38,10 +39,32 @@ def test_ctrl_c_in_generate_keeps_the_text_so_far(trained, tmp_path, monkeypatch
         patched.setattr(LanguageModel, "stream", interrupted)
         generate(config)
     printed = capsys.readouterr().out
-    config.words, config.out = 5, None
+    config.max_words, config.out = 5, None
     expected = generate(config)
     assert (tmp_path / "text.txt").read_text() == "\n\n".join(expected) + "\n"
     assert printed == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_ctrl_c_during_a_beam_search_keeps_the_best_texts_so_far(trained, tmp_path, monkeypatch, capsys, step):
+    decode, calls = IncrementalDecoder.decode, count()
+
+    def interrupted(*args):
+        if next(calls) == step:
+            raise KeyboardInterrupt
+        return decode(*args)
+
+    options = ("num_beams=4", "num_samples=2", "length_penalty=1", "prompt=w1", f"out={tmp_path}/text.txt")
+    config = composed("generate", f"ckpt={trained('lstm')}", *options)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="this is the text so far"):
+        patched.setattr(IncrementalDecoder, "decode", interrupted)
+        generate(config)
+    written = (tmp_path / "text.txt").read_text()
+    if step <= 1:  # the prompt's own steps
+        assert written == "w1\n"
+    else:
+        config.max_words, config.out = step - 1, None
+        assert written == "\n\n".join(generate(config)) + "\n"
 
 
 def test_whatever_ends_the_test_the_numbers_of_the_validation_are_written(text_folder, tmp_path, monkeypatch):
@@ -117,13 +140,39 @@ def test_a_signal_while_a_script_imports_is_one_line(tmp_path, signum, code, nam
 @pytest.mark.parametrize(("signum", "code", "name"), STOPS[:2])
 def test_a_signal_while_generating_leaves_the_text_so_far(trained, tmp_path, signum, code, name):
     out = tmp_path / "text.txt"
-    with start("generate", f"ckpt={trained('lstm')}", "words=10000000", f"out={out}", cwd=tmp_path) as process:
+    with start("generate", f"ckpt={trained('lstm')}", "max_words=10000000", f"out={out}", cwd=tmp_path) as process:
         wait_for(process, "w")
         process.send_signal(signum)
         rest, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (code, f"Stopped by {name}: this is the text so far\n")
     assert out.read_text().endswith(rest[-100:])
     assert rest.endswith("\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code", "name"), STOPS[:2])
+def test_a_signal_during_a_beam_search_leaves_the_best_texts_so_far(trained, tmp_path, signum, code, name):
+    out = tmp_path / "text.txt"
+    hook = tmp_path / "sitecustomize.py"  # sends the signal from inside the search's 20th step
+    hook.write_text(
+        "import os, sys\n"
+        "calls = 0\n"
+        "def count(frame, event, _):\n"
+        "    global calls\n"
+        "    code = frame.f_code\n"
+        "    if event == 'call' and code.co_name == 'decode' and code.co_filename.endswith('incremental.py'):\n"
+        "        calls += 1\n"
+        "        if calls == 20: os.kill(os.getpid(), int(os.environ['SIGNAL']))\n"
+        "sys.setprofile(count)\n"
+    )
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "SIGNAL": str(int(signum))}
+    arguments = [f"ckpt={trained('lstm')}", "num_beams=3", "num_samples=2", "max_words=1000", f"out={out}"]
+    command = [sys.executable, ROOT / "scripts" / "generate.py", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, f"Stopped by {name}: this is the text so far\n")
+    texts = LanguageModel.load(trained("lstm")).beam_search(num_beams=3, num_samples=2, max_words=19)
+    assert out.read_text() == "\n\n".join(text for text, _ in texts) + "\n"
 
 
 @pytest.mark.slow
@@ -146,7 +195,7 @@ def test_a_signal_ends_a_sweep_with_its_table(text_folder, tmp_path, signum, cod
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_an_output_that_takes_no_more_is_one_line(trained, tmp_path):
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, ROOT / "scripts" / "generate.py", f"ckpt={trained('lstm')}", "words=3"]
+        command = [sys.executable, ROOT / "scripts" / "generate.py", f"ckpt={trained('lstm')}", "max_words=3"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "Cannot write the output: No space left on device."

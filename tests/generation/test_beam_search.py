@@ -1,16 +1,24 @@
 """Beam search against looking at every text there is."""
 
+import contextlib
 import itertools
 
 import pytest
 import torch
 
-from lm.errors import UserError
-from lm.generation.beam_search import beam_search
-from lm.generation.logits_processors import LogitsProcessor, StoppingCriterion
+from lm.data import EOS, UNK, Vocabulary
+from lm.generation import beam_search as module
+from lm.generation.config import GenerationConfig
 from tests.conftest import V, make_model
 
 PROMPT = torch.tensor([0, 5])
+VOCABULARY = Vocabulary([EOS, UNK, ".", "!", *(f"w{i}" for i in range(V - 4))])
+
+
+def beam_search(model, max_words, num_beams, **options):
+    options = {"num_samples": num_beams} | options
+    config = GenerationConfig(max_words=max_words, num_beams=num_beams, **options)
+    return module.beam_search(model, PROMPT, config, VOCABULARY)
 
 
 def log_prob(model, text):
@@ -22,7 +30,7 @@ def log_prob(model, text):
 def test_a_beam_of_full_width_finds_the_likeliest_of_all_texts(name):
     model = make_model(name)
     torch.nn.init.normal_(model.head.decoder.bias, std=0.5)  # so that texts differ
-    best = beam_search(model, PROMPT, words=3, beams=V * V)
+    best = beam_search(model, 3, V * V)
     texts = torch.tensor(list(itertools.product(range(V), repeat=3)))
     log_probs, _ = model(torch.cat([PROMPT.expand(len(texts), -1), texts], 1)[:, :-1].T)
     sums = log_probs[1:].gather(2, texts.T[..., None]).sum((0, 2))
@@ -33,7 +41,7 @@ def test_a_beam_of_full_width_finds_the_likeliest_of_all_texts(name):
 
 def test_each_texts_log_probability_is_that_of_the_chain_rule(core_name):
     model = make_model(core_name, context=32)
-    found = beam_search(model, PROMPT, words=8, beams=5)
+    found = beam_search(model, 8, 5)
     assert len(found) == 5
     assert [each.log_prob for each in found] == sorted((each.log_prob for each in found), reverse=True)
     for each in found:
@@ -42,7 +50,7 @@ def test_each_texts_log_probability_is_that_of_the_chain_rule(core_name):
 
 def test_a_beam_of_one_takes_the_likeliest_word_each_time(core_name):
     model = make_model(core_name, context=32)
-    [found] = beam_search(model, PROMPT, words=10, beams=1)
+    [found] = beam_search(model, 10, 1)
     text = PROMPT
     for word in found.ids:
         log_probs, _ = model(text[:, None])
@@ -54,14 +62,13 @@ def test_a_beam_of_one_takes_the_likeliest_word_each_time(core_name):
 def test_texts_that_end_compete_by_their_normalised_log_probability(length_penalty):
     model = make_model("gru")
     torch.nn.init.normal_(model.head.decoder.bias)
-    model.head.decoder.bias.data[[3, 4]] += 2
-    ends = torch.tensor([3, 4])
-    found = beam_search(model, PROMPT, 3, V * V * 2, length_penalty, stops=[StoppingCriterion(ends, 1)])
+    model.head.decoder.bias.data[[2, 3]] += 2
+    found = beam_search(model, 3, V * V * 2, length_penalty=length_penalty, max_sentences=1)
     every = []
     for length in (1, 2, 3):
         for text in itertools.product(range(V), repeat=length):
-            early = set(text[:-1]) & {3, 4}
-            if not early and (text[-1] in (3, 4) or length == 3):
+            early = set(text[:-1]) & {2, 3}
+            if not early and (text[-1] in (2, 3) or length == 3):
                 every.append(torch.tensor(text))
     longest = torch.stack([torch.cat([text, torch.zeros(3 - len(text), dtype=torch.long)]) for text in every])
     log_probs, _ = model(torch.cat([PROMPT.expand(len(every), -1), longest], 1)[:, :-1].T)
@@ -77,29 +84,38 @@ def test_texts_that_end_compete_by_their_normalised_log_probability(length_penal
 
 def test_stopping_early_loses_no_better_text():
     model = make_model("lstm")
-    model.head.decoder.bias.data[3] += 4
-    stops = [StoppingCriterion(torch.tensor([3]), 1)]
-    short, long = (beam_search(model, PROMPT, words, 4, stops=stops) for words in (30, 60))
+    model.head.decoder.bias.data[0] += 4
+    short, long = (beam_search(model, max_words, 4, max_lines=1) for max_words in (30, 60))
     assert [each.ids.tolist() for each in short] == [each.ids.tolist() for each in long]
 
 
-def test_constraints_hold_in_every_text():
-    for each in beam_search(
-        make_model("transformer"), PROMPT, 20, 4, constraints=LogitsProcessor(7, no_repeat_ngram=2)
-    ):
+def test_nothing_that_is_ruled_out_is_in_any_text():
+    model = make_model("transformer")
+    model.head.decoder.bias.data[VOCABULARY.unk_id] += 2
+    for each in beam_search(model, 20, 4, allow_unk=False, no_repeat_ngram_size=2):
         text = [*PROMPT.tolist()[1:], *each.ids.tolist()]
-        assert 7 not in text
+        assert VOCABULARY.unk_id not in text
         assert len(set(itertools.pairwise(text))) == len(text) - 1
 
 
-@pytest.mark.parametrize("wrong", [{"beams": 0}, {"words": 0}, {"length_penalty": -1.0}])
-def test_values_out_of_range_are_refused(wrong):
-    with pytest.raises(UserError, match="given, but it must be at least"):
-        beam_search(make_model("lstm"), PROMPT, **({"words": 3, "beams": 2} | wrong))
+@pytest.mark.parametrize("steps", [0, 4])
+def test_an_interrupted_search_gives_the_best_texts_so_far(steps):
+    model, calls = make_model("lstm"), itertools.count()
+
+    def interrupt(*_):
+        if next(calls) == steps + 1:  # after the prompt's step
+            raise KeyboardInterrupt
+
+    expected = beam_search(model, steps, 3) if steps else [module.Hypothesis(PROMPT[:0], 0.0, 0.0)]
+    model.register_forward_pre_hook(interrupt)
+    config = GenerationConfig(max_words=50, num_beams=3, num_samples=3)
+    found = module.beam_search(model, PROMPT, config, VOCABULARY, contextlib.suppress(KeyboardInterrupt))
+    assert [each.ids.tolist() for each in found] == [each.ids.tolist() for each in expected]
+    assert [each.log_prob for each in found] == [each.log_prob for each in expected]
 
 
-def test_a_text_without_a_word_left_is_set_aside_as_it_is():
-    found = beam_search(make_model("lstm"), PROMPT, 2 * V, 3, constraints=LogitsProcessor(no_repeat_ngram=1))
+def test_a_text_that_no_word_may_follow_is_finished_as_it_is():
+    found = beam_search(make_model("lstm"), 2 * V, 3, no_repeat_ngram_size=1)
     assert len(found) == 3
     for each in found:
         assert sorted(each.ids.tolist()) == [word for word in range(V) if word != 5]

@@ -1,4 +1,4 @@
-"""Reading step by step: the same probabilities as in one go, within the context that the core was trained for."""
+"""Incremental decoding: the same probabilities as in one pass, within the context that the core was trained for."""
 
 import pytest
 import torch
@@ -8,19 +8,19 @@ from tests.conftest import V, make_model
 
 
 @pytest.mark.parametrize("lengths", [(10,), (3, 4, 3), (1,) * 10])
-def test_reads_as_the_model_does_within_the_context(core_name, lengths):
+def test_decodes_as_the_model_does_within_the_context(core_name, lengths):
     model = make_model(core_name, context=20)
     tokens = torch.randint(V, (10, 2))
-    reader = IncrementalDecoder(model, 2)
-    parts = torch.cat([reader.read(part) for part in tokens.split(lengths)])
+    decoder = IncrementalDecoder(model, 2)
+    parts = torch.cat([decoder.decode(part) for part in tokens.split(lengths)])
     torch.testing.assert_close(parts, model(tokens)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_recurrent_core_never_forgets_its_state():
+def test_a_recurrent_core_is_never_reset():
     model = make_model("lstm")
     tokens = torch.randint(V, (100, 1))
-    reader = IncrementalDecoder(model, 1)
-    parts = torch.cat([reader.read(part) for part in tokens.split(7)])
+    decoder = IncrementalDecoder(model, 1)
+    parts = torch.cat([decoder.decode(part) for part in tokens.split(7)])
     torch.testing.assert_close(parts, model(tokens)[0], rtol=1e-5, atol=1e-6)
 
 
@@ -28,39 +28,39 @@ def test_a_recurrent_core_never_forgets_its_state():
 def test_a_bounded_context_is_never_exceeded_and_half_of_it_is_always_kept(context):
     model = make_model("transformer", context=context)
     tokens = torch.randint(V, (30, 2))
-    reader = IncrementalDecoder(model, 2)
+    decoder = IncrementalDecoder(model, 2)
     for i in range(len(tokens)):
-        log_probs = reader.read(tokens[i : i + 1])
-        positions = reader.state[0][0].size(2)
+        log_probs = decoder.decode(tokens[i : i + 1])
+        positions = decoder.state[0][0].size(2)
         assert min(i + 1, context // 2 + 1) <= positions <= context
         expected, _ = model(tokens[i + 1 - positions : i + 1])
         torch.testing.assert_close(log_probs[-1], expected[-1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("context", [1, 5, 6, 35])
-def test_what_is_read_does_not_depend_on_how_it_was_cut(context):
+def test_log_probs_do_not_depend_on_how_the_tokens_are_chunked(context):
     model = make_model("transformer", context=context)
     tokens = torch.randint(V, (80, 2))
-    readings = []
+    results = []
     for length in (1, 3, 18, 80):
-        reader = IncrementalDecoder(model, 2)
-        readings.append(torch.cat([reader.read(part) for part in tokens.split(length)]))
-    for reading in readings[1:]:
-        torch.testing.assert_close(reading, readings[0], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(readings[0][:context], model(tokens[:context])[0], rtol=1e-5, atol=1e-6)
+        decoder = IncrementalDecoder(model, 2)
+        results.append(torch.cat([decoder.decode(part) for part in tokens.split(length)]))
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(results[0][:context], model(tokens[:context])[0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_long_text_at_once_stays_within_the_context():
     model = make_model("transformer", context=6)
-    reader = IncrementalDecoder(model, 1)
-    assert reader.read(torch.randint(V, (50, 1))).shape == (50, 1, V)
-    assert reader.state[0][0].size(2) <= 6
+    decoder = IncrementalDecoder(model, 1)
+    assert decoder.decode(torch.randint(V, (50, 1))).shape == (50, 1, V)
+    assert decoder.state[0][0].size(2) <= 6
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 300])
-def test_texts_that_begin_alike_go_on_from_one_reading(core_name, length):
+def test_texts_that_begin_alike_share_one_prefill(core_name, length):
     model = make_model(core_name, context=12)
     prompt, tokens = torch.randint(V, (length,)), torch.randint(V, (4, 3))
-    together, each = IncrementalDecoder.after(model, prompt, 3), IncrementalDecoder(model, 3)
-    whole = each.read(torch.cat([prompt[:, None].expand(-1, 3), tokens]))
-    torch.testing.assert_close(together.read(tokens), whole[length:], rtol=1e-5, atol=1e-6)
+    together, each = IncrementalDecoder.prefill(model, prompt, 3), IncrementalDecoder(model, 3)
+    whole = each.decode(torch.cat([prompt[:, None].expand(-1, 3), tokens]))
+    torch.testing.assert_close(together.decode(tokens), whole[length:], rtol=1e-5, atol=1e-6)

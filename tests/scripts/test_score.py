@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lm import LanguageModel
-from scripts.score import CANDIDATES, MOST_WORDS, picture, score
+from scripts.score import CANDIDATES, MOST_WORDS, draw, score
 from tests.conftest import ROOT, composed, mistake, run
 
 
@@ -18,7 +18,7 @@ def checkpoints(trained):
     trained("lstm"), trained("transformer")
 
 
-def test_score_prints_every_word_the_sum_and_a_picture(trained, tmp_path):
+def test_score_prints_every_word_the_sum_and_a_figure(trained, tmp_path):
     checkpoint = trained("lstm")
     plot = tmp_path / "text.png"
     done = run("score", f"ckpt={checkpoint}", "text=w1 w2 zebra", "top=2", f"plot={plot}")
@@ -125,7 +125,7 @@ def test_control_characters_are_written_out(trained, capsys):
 
 def test_a_shaded_text_names_the_likeliest_words_unasked(trained, tmp_path):
     model = LanguageModel.load(trained("lstm"))
-    figure = picture(model, ["w1 w2"], composed("score", "ckpt=x"))
+    figure = draw(model, ["w1 w2"], composed("score", "ckpt=x"))
     expected = {word for each in model.score("w1 w2", top=CANDIDATES).likeliest for word, _ in each}
     assert expected <= {text.get_text().split()[0] for text in figure.axes[0].texts}
 

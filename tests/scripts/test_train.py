@@ -256,7 +256,7 @@ def test_a_trained_model_is_used_without_importing_lightning(trained):
     code = (
         "import sys; from scripts.generate import generate; from scripts.score import score; "
         "from tests.conftest import composed; "
-        "generate(composed('generate', sys.argv[1], 'words=3')); score(composed('score', sys.argv[1], 'text=w1')); "
+        "generate(composed('generate', sys.argv[1], 'max_words=3')); score(composed('score', sys.argv[1], 'text=w1')); "
         "print('lightning' in sys.modules)"
     )
     command = [sys.executable, "-c", code, f"ckpt={trained('lstm')}"]

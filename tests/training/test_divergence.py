@@ -116,8 +116,8 @@ def test_a_model_without_probabilities_is_refused_in_one_line(vocabulary, weight
     with torch.no_grad():
         model.head.decoder.weight.fill_(weight)
     tasks = {
-        "generate": lambda: LanguageModel(model, vocabulary).generate("w1", words=3, seed=0),
-        "beams": lambda: LanguageModel(model, vocabulary).generate("w1", words=3, beams=2),
+        "generate": lambda: LanguageModel(model, vocabulary).generate("w1", max_words=3, seed=0),
+        "beams": lambda: LanguageModel(model, vocabulary).generate("w1", max_words=3, num_beams=2),
         "score": lambda: LanguageModel(model, vocabulary).score("w1 w2"),
     }
     with pytest.raises(UserError, match="log-probabilities are not finite: it has diverged"):

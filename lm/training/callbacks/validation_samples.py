@@ -42,7 +42,7 @@ class SampleText(ValidationSample):
         self.temperature = temperature
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
-        [text] = model.generate(words=self.words, temperature=self.temperature, seed=0)
+        [text] = model.generate(max_words=self.words, temperature=self.temperature, seed=0)
         writer.add_text("samples/text", text, step)
 
 
