@@ -1,4 +1,4 @@
-"""Score a split of text with a trained model, under the protocols and with the aids of the literature."""
+"""Score a split of text with a trained model, under an evaluation protocol and with test-time methods."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +10,7 @@ from lm.config.script import script_main
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
-    """Score the split that `config` names and return a summary for each combination of aids."""
+    """Score the split that `config` names and return a summary for each combination of methods."""
     from hydra.utils import instantiate
     from lightning.fabric.plugins.environments import LightningEnvironment
 
@@ -22,7 +22,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.evaluation.data_config import evaluated_data
     from lm.evaluation.evaluator import Evaluator
     from lm.evaluation.perplexity import verdict
-    from lm.evaluation.report import print_report, summary, write_plots
+    from lm.evaluation.report import print_report, summarize, write_figures
     from lm.files.atomic import check_writable
     from lm.files.streams import is_stream
     from lm.ops import check_precision
@@ -35,7 +35,9 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     one_of(("32-true", "bf16-mixed"), **{"fabric.precision": config.fabric.precision})
     evaluation = instantiate(config.evaluation)
     if evaluation.tune and config.split == "valid":
-        print("evaluation.tune=true with split=valid: the values are chosen on the text that is scored, a flattery.")
+        print(
+            "evaluation.tune=true with split=valid: the results are optimistically biased: tuned on the scored split."
+        )
     fabric = instantiate(config.fabric, plugins=[LightningEnvironment()])  # one process, in a SLURM job, too
     ckpt = announced_checkpoint(config.ckpt)
     language_model = LanguageModel.load(ckpt)
@@ -47,26 +49,26 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     protocol = "" if evaluation.name == "full" else f".{evaluation.name}"
     ending = f".{data.title(config.split)}.{config.split}{protocol}.json"
     out = Path(config.out).expanduser() if config.out else beside(ckpt, ending)
-    plots = None if is_stream(out) else out.with_name(out.name.removesuffix(".json") + ".tensorboard")
+    figures = None if is_stream(out) else out.with_name(out.name.removesuffix(".json") + ".tensorboard")
     check_writable(out)
-    if plots:
-        check_writable(plots / "events")
+    if figures:
+        check_writable(figures / "events")
     print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
-    summaries = [summary(result) for result in evaluator.results(config.split)]
+    summaries = [summarize(result) for result in evaluator.results(config.split)]
 
     if not summaries and not evaluator.tried:
         raise KeyboardInterrupt("no word was scored")
     facts = {"ckpt": str(ckpt), "text": str(data.root), "precision": config.fabric.precision}
-    facts |= asdict(evaluator.layout)
+    facts |= asdict(evaluator.protocol)
     write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
-    if summaries and plots:
-        write_plots(summaries, plots)
+    if summaries and figures:
+        write_figures(summaries, figures)
     print_report(summaries)
     if summaries and (said := verdict(summaries[0]["loss"], len(language_model.vocabulary))):
         print(f"model: {said}")
-    print_facts(**facts, results=out, tensorboard=plots or "none")
+    print_facts(**facts, results=out, tensorboard=figures or "none")
     if evaluator.stopped:
         raise KeyboardInterrupt(f"{out} has what was scored so far")
     return summaries

@@ -57,27 +57,28 @@ _KEYS = {
     _whole(0, 10**6, -1): "callbacks.checkpoint.save_top_k trainer.num_sanity_val_steps",
     _whole(0, 10**6, True, False): "trainer.fast_dev_run",
     _whole(0, 10**9): """
-        words scheduler.patience scheduler.warmup_steps trainer.min_epochs trainer.min_steps
+        max_words scheduler.patience scheduler.warmup_steps trainer.min_epochs trainer.min_steps
         trainer.reload_dataloaders_every_n_epochs hydra.sweeper.sampler.n_startup_trials""",
     _whole(0, 10**9, -1): "trainer.max_epochs",
     _whole(0, 10**12, -1): "trainer.max_steps",
     _whole(0, 2**32 - 1): "seed data.seed hydra.sweeper.sampler.seed",  # what Lightning and numpy take
-    _whole(1, 100): "callbacks.log_prob_heat_map.columns",
+    _whole(1, 100): "callbacks.log_prob_heat_map.streams",
     _whole(1, 1000): "callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers",
     _whole(1, 1024): "hydra.sweeper.n_jobs",
     _whole(1, 1024, -1): "hydra.launcher.n_jobs",
     _whole(1, 1024, -1, "auto"): "trainer.devices fabric.devices",
     _whole(1, 10**5): """
-        beams num_samples streams callbacks.sample_text.words model.embedding.embedding_size model.core.hidden_size
+        num_beams num_samples streams callbacks.sample_text.words model.embedding.embedding_size model.core.hidden_size
         model.core.feedforward_size model.core.num_heads trainer.num_nodes""",
     _whole(1, 10**6): """
-        no_repeat_ngram rounds steps callbacks.tensorboard_layout.words data.batch_size data.bptt data.eval_batch_size
-        model.core.context trainer.accumulate_grad_batches evaluation.columns evaluation.context evaluation.stride
+        no_repeat_ngram_size rounds steps words callbacks.tensorboard_layout.words data.batch_size data.bptt
+        data.eval_batch_size
+        model.core.context trainer.accumulate_grad_batches evaluation.batch_size evaluation.context evaluation.stride
         hydra.sweeper.n_trials""",
     _whole(1, 10**6, -1): "trainer.profiler.row_limit",
     _whole(1, 10**7): "evaluation.cache.window",
     _whole(1, 10**9): """
-        lines sentences top_k callbacks.checkpoint.every_n_epochs callbacks.checkpoint.every_n_train_steps
+        max_lines max_sentences top_k callbacks.checkpoint.every_n_epochs callbacks.checkpoint.every_n_train_steps
         callbacks.resumable_checkpoint.every_n_steps data.min_count trainer.check_val_every_n_epoch
         trainer.log_every_n_steps evaluation.dynamic.statistics.windows hydra.launcher.timeout_min""",
     _whole(1, 2**31 - 1): "model.embedding.cutoffs model.head.cutoffs",
@@ -91,17 +92,18 @@ _KEYS = {
     Range(0, 1): "optimizer.dampening hydra.sweeper.max_failure_rate",
     Range(0, 1, above=True): "min_p top_p optimizer.eps",
     Range(0, 1, below=True): """
-        model.core.dropout model.core.layer_dropout optimizer.betas optimizer.momentum scheduler.warmup_share
-        evaluation.cache.share evaluation.cache.candidates.share evaluation.dynamic.decay
+        model.output_dropout model.core.dropout model.core.layer_dropout optimizer.betas optimizer.momentum
+        scheduler.warmup_ratio
+        evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",
     Range(0, 100): "length_penalty",
     Range(0, 1000): "evaluation.cache.theta evaluation.cache.candidates.theta",
-    Range(0, 10**6): "optimizer.weight_decay",
+    Range(0, 10**6): "optimizer.weight_decay regularizer.ar.alpha regularizer.tar.beta",
     Range(0, 10**6, above=True): """
         callbacks.resumable_checkpoint.every_n_minutes optimizer.lr trainer.gradient_clip_val
         trainer.strategy.timeout_minutes evaluation.dynamic.lr evaluation.dynamic.candidates.lr
         evaluation.dynamic.statistics.epsilon""",
-    Range(0, 10**12, above=True): "scheduler.start_divisor scheduler.final_divisor",
+    Range(0, 10**12, above=True): "scheduler.div_factor scheduler.final_div_factor",
     Range(1e-6, 1e6): """
         temperature callbacks.sample_text.temperature
         evaluation.temperature evaluation.temperatures""",  # beyond, log-probabilities divided by it overflow

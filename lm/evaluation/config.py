@@ -1,42 +1,37 @@
-"""What an evaluation is: a protocol, and the aids that a model may use."""
+"""What an evaluation is: a protocol, and the test-time methods to score with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import product
+from typing import Any, TypeVar
 
 from lm.config.checks import above_zero, at_least
 from lm.evaluation.dynamic_evaluation import DynamicEvaluation
 from lm.evaluation.neural_cache import NeuralCache
 from lm.evaluation.protocol import Protocol
-from lm.evaluation.scoring import Mixture
+from lm.evaluation.scoring import Interpolation
+from lm.models import Core
 
-PLAIN = "model"  # the name of the combination without any aid
+Method = TypeVar("Method", NeuralCache, DynamicEvaluation)
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How a text is scored: plainly, and with each aid that is asked for, alone and together.
+class EvaluationConfig:
+    """How a text is scored: by the model alone, and by each combination of the test-time methods that are given.
 
     Args:
         name: of the protocol.
-        columns: see `Protocol`.
-        trim: see `Protocol`.
-        context: see `Protocol`.
-        stride: see `Protocol`.
+        batch_size: see `Protocol`, as for `trim`, `context` and `stride`.
         temperature: divides the log-probabilities, which are then normalised again.
         temperatures: candidates to choose from on the validation text.
         cache: the neural cache, or None.
         dynamic: dynamic evaluation, or None.
-        tune: choose the values of all aids from their candidates on the validation text.
-        tune_tokens: of the validation text, from its beginning on.
-
-    Raises:
-        UserError: if a value is out of range.
+        tune: choose all methods' values from their candidates on the validation text.
+        tune_tokens: how many of the validation text's first tokens to tune on.
     """
 
     name: str = "full"
-    columns: int = 10
+    batch_size: int = 10
     trim: bool = False
     context: int | None = None
     stride: int | None = None
@@ -51,33 +46,35 @@ class Evaluation:
         for temperature in (self.temperature, *self.temperatures):
             above_zero(temperature=temperature)
         at_least(1, tune_tokens=self.tune_tokens)
-        at_least(1, columns=self.columns, context=self.context, stride=self.stride)
+        at_least(1, batch_size=self.batch_size, context=self.context, stride=self.stride)
 
-    @cached_property
-    def layout(self) -> Protocol:
-        """The protocol."""
-        return Protocol(self.columns, self.trim, self.context, self.stride)
+    def protocol(self, core: Core) -> Protocol:
+        """The protocol for a model with this core."""
+        return Protocol.for_core(core, self.batch_size, self.trim, self.context, self.stride)
 
-    def variants(self) -> dict[str, list[Mixture]]:
-        """For each combination of aids that leave the weights alone, the values to choose from, or the only ones."""
-        kinds = {PLAIN: [Mixture()]}
+    def interpolations(self) -> dict[tuple[str, ...], list[Interpolation]]:
+        """For each combination of methods that leave the weights alone, the candidates, or the values given."""
         temperatures = self.temperatures if self.tune and self.temperatures else [self.temperature]
-        if list(temperatures) != [1]:
-            kinds["temperature"] = [Mixture(temperature) for temperature in temperatures]
-        if self.cache:
-            pairs = self._choices(self.cache, "theta", "share")
-            kinds["cache"] = [Mixture(1.0, *pair) for pair in pairs]
-            if "temperature" in kinds:
-                kinds["temperature, cache"] = [Mixture(each, *pair) for each, pair in product(temperatures, pairs)]
-        return kinds
+        caches = [(cache.theta, cache.interpolation_weight) for cache in self._grid(self.cache)]
+        candidates: dict[tuple[str, ...], list[Interpolation]] = {(): [Interpolation()]}
+        if tempered := list(temperatures) != [1]:
+            candidates["temperature",] = [Interpolation(temperature) for temperature in temperatures]
+        if caches:
+            candidates["cache",] = [Interpolation(1.0, *cache) for cache in caches]
+        if tempered and caches:
+            pairs = product(temperatures, caches)
+            candidates["temperature", "cache"] = [Interpolation(temperature, *cache) for temperature, cache in pairs]
+        return candidates
 
-    def rules(self) -> list[DynamicEvaluation]:
-        """The values of dynamic evaluation to choose from, or the only ones."""
-        if self.dynamic is None:
+    def dynamic_candidates(self) -> list[DynamicEvaluation]:
+        """The values of dynamic evaluation to choose from, or the only ones; empty without it."""
+        return self._grid(self.dynamic)
+
+    def _grid(self, method: Method | None) -> list[Method]:
+        """The method with each combination of its candidates where they are tuned, else as given."""
+        if method is None:
             return []
-        return [replace(self.dynamic, lr=lr, decay=decay) for lr, decay in self._choices(self.dynamic, "lr", "decay")]
-
-    def _choices(self, aid: NeuralCache | DynamicEvaluation, *names: str) -> list[tuple[float, ...]]:
-        """All combinations of an aid's candidates, or the only one that is given."""
-        candidates = aid.candidates if self.tune else {}
-        return list(product(*(candidates.get(name, [getattr(aid, name)]) for name in names)))
+        candidates: Mapping[str, Sequence[Any]] = method.candidates if self.tune else {}
+        return [
+            replace(method, **dict(zip(candidates, values, strict=True))) for values in product(*candidates.values())
+        ]

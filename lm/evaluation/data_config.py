@@ -16,7 +16,8 @@ from lm.config.overrides import CONF
 from lm.config.plain_data import shown
 from lm.errors import UserError
 
-SIZES = {"batch_size": 1_000_000, "bptt": 1_000_000}  # of the training windows that dynamic evaluation looks at
+SIZES = ("batch_size", "bptt")  # of the training windows that dynamic evaluation takes its statistics from
+MAX_SIZE = 1_000_000
 
 
 def evaluated_data(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
@@ -25,9 +26,6 @@ def evaluated_data(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
     Args:
         given: the section `data` of the command; without `_target_` it only says where the checkpoint's text is.
         stored: the section `data` of the checkpoint's config.
-
-    Raises:
-        UserError: if no option of conf/data has the name that the checkpoint gives, or `root` is needed.
     """
     data = given if "_target_" in given else _as_trained(given, stored)
     if OmegaConf.is_missing(data, "root") or data.root is None:
@@ -43,20 +41,12 @@ def _as_trained(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
             f"The checkpoint was trained on data={shown(name)}, of which there is no conf/data/*.yaml here: choose one "
             f"of data={', '.join(options)}, with data.root=DIR for a text of your own."
         )
-    data = _local(name)
-    for key, largest in SIZES.items():
-        size = stored.get(key, data[key])
-        if type(size) is not int or not 1 <= size <= largest:
-            raise UserError(f"The checkpoint is refused: its data.{key} is {shown(size)}, not 1 to {largest}.")
-        data[key] = size
-    for place, value in given.items():
-        if value is not None:
-            data[place] = value
-    return data
-
-
-def _local(name: str) -> DictConfig:
-    """The option `name` of conf/data."""
     running = GlobalHydra.instance().is_initialized()
     with nullcontext() if running else initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("evaluate", [f"data={name}"]).data
+        data = compose("evaluate", [f"data={name}"]).data
+    for key in SIZES:
+        data[key] = size = stored.get(key, data[key])
+        if type(size) is not int or not 1 <= size <= MAX_SIZE:
+            raise UserError(f"The checkpoint is refused: its data.{key} is {shown(size)}, not 1 to {MAX_SIZE}.")
+    data.update({key: value for key, value in given.items() if value is not None})
+    return data

@@ -1,4 +1,4 @@
-"""Dynamic evaluation (Krause et al. 2018): the model goes on learning from the text it has just been scored on."""
+"""Dynamic evaluation (Krause et al. 2018): the model is trained on each window of the text after scoring it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,16 +16,13 @@ NORMALIZATIONS = ("weights", "tensors")
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """How large the gradients of each weight were on the training text.
+    """How the RMS of the gradients on the training text is collected and used.
 
     Args:
         windows: of the training text to look at.
-        epsilon: added to the root of the mean squares.
-        normalization: what the decay's RMS is divided by: "weights", its mean over all weights, or "tensors", the mean
-            of the parameter tensors' means, as Krause's program does, so that its λ transfers.
-
-    Raises:
-        UserError: if a value is out of range.
+        epsilon: ε, added to the RMS.
+        normalization: which mean the decay's RMS is divided by: "weights", the mean over all weights, or "tensors", the
+            mean of the parameter tensors' means, as in Krause's program, so that its λ transfers.
     """
 
     windows: int
@@ -38,27 +35,24 @@ class GradientStatistics:
         one_of(NORMALIZATIONS, normalization=self.normalization)
 
     def mean(self, rms: Sequence[Tensor]) -> Tensor:
-        """The mean RMS that decays are relative to."""
+        """The mean RMS that the decays are relative to."""
         if self.normalization == "tensors":
-            return torch.stack([root.mean() for root in rms]).mean()
-        return torch.cat([root.flatten() for root in rms]).mean()
+            return torch.stack([each.mean() for each in rms]).mean()
+        return torch.cat([each.flatten() for each in rms]).mean()
 
 
 @dataclass(frozen=True)
 class DynamicEvaluation:
-    """After each window the weights follow its gradient, and fall back a little towards the trained ones.
+    """A gradient step after each window, with a decay towards the trained weights θ₀.
 
-    θ ← θ - η g + λ (θ₀ - θ), or with statistics θ ← θ - η g / (RMS + ε) + λ RMS / mean(RMS) (θ₀ - θ), where the
-    factor of the last term is at most 1 and `GradientStatistics` says which mean it is.
+    SGD: θ ← θ - η g + λ (θ₀ - θ).
+    RMS: θ ← θ - η g / (RMS + ε) + min(1, λ RMS / mean(RMS)) (θ₀ - θ), the RMS that of the training gradients.
 
     Args:
         lr: η.
         decay: λ.
-        statistics: of the gradients (the paper's RMS rule); None for plain SGD.
+        statistics: of the training gradients, for the RMS rule; None for SGD.
         candidates: values of `lr` and `decay` to choose from on the validation text.
-
-    Raises:
-        UserError: if a value is out of range.
     """
 
     lr: float
@@ -74,63 +68,49 @@ class DynamicEvaluation:
             probability(decay=decay)
 
     @contextmanager
-    def adapting(self, model: CausalLM, rms: Sequence[Tensor] | None) -> Iterator["Adaptation"]:
-        """Let the weights move, and put the trained ones back at the end.
+    def adapting(self, model: CausalLM, rms: Sequence[Tensor] | None) -> Iterator[Callable[[Tensor], None]]:
+        """Give the function that steps on a window's loss; restore the trained weights at the end.
 
         Args:
             model: in evaluation mode.
-            rms: see `root_mean_squares`; None for plain SGD.
+            rms: see `gradient_rms`; None for SGD.
         """
-        parameters = list(model.parameters())
+        parameters = list(model.parameters())  # tied weights are one parameter
         trained = [parameter.detach().clone() for parameter in parameters]
+        decays = [weight.new_tensor(self.decay) for weight in trained]
+        scales = [torch.ones_like(decay) for decay in decays]
+        if rms is not None and self.statistics is not None:
+            mean = self.statistics.mean(rms)
+            decays = [(self.decay * each / mean).clamp_(max=1) for each in rms]
+            scales = [each + self.statistics.epsilon for each in rms]
+
+        def step(loss: Tensor) -> None:
+            gradients = torch.autograd.grad(loss, parameters)
+            with torch.no_grad():
+                for weight, start, gradient, decay, scale in zip(
+                    parameters, trained, gradients, decays, scales, strict=True
+                ):
+                    weight.lerp_(start, decay).addcdiv_(gradient, scale, value=-self.lr)
+
         try:
-            yield Adaptation(self, parameters, trained, rms)
+            yield step
         finally:
             with torch.no_grad():
                 for parameter, weight in zip(parameters, trained, strict=True):
                     parameter.copy_(weight)
 
 
-class Adaptation:
-    """The weights on their way; tied ones are one parameter, and stay tied."""
-
-    def __init__(
-        self,
-        rule: DynamicEvaluation,
-        parameters: Sequence[Tensor],
-        trained: Sequence[Tensor],
-        rms: Sequence[Tensor] | None,
-    ) -> None:
-        self.lr = rule.lr
-        self.parameters = parameters
-        self.trained = trained
-        self.pulls: Sequence[Tensor] = [weight.new_tensor(rule.decay) for weight in trained]
-        self.scales: Sequence[Tensor] = [torch.ones_like(pull) for pull in self.pulls]
-        if rms is not None and rule.statistics is not None:
-            mean = rule.statistics.mean(rms)
-            self.pulls = [(rule.decay * root / mean).clamp_(max=1) for root in rms]
-            self.scales = [root + rule.statistics.epsilon for root in rms]
-
-    def step(self, loss: Tensor) -> None:
-        """Follow the gradient of `loss`, and fall back."""
-        gradients = torch.autograd.grad(loss, self.parameters)
-        with torch.no_grad():
-            moves = zip(self.parameters, self.trained, gradients, self.pulls, self.scales, strict=True)
-            for parameter, trained, gradient, pull, scale in moves:
-                parameter.lerp_(trained, pull).addcdiv_(gradient, scale, value=-self.lr)
+def differentiable(needed: bool = True) -> AbstractContextManager:
+    """Disable cuDNN, whose recurrent layers have no backward pass in evaluation mode (pytorch#5878)."""
+    return torch.backends.cudnn.flags(enabled=False) if needed else nullcontext()
 
 
-def differentiable(wanted: bool = True) -> AbstractContextManager:
-    """Without cuDNN, whose recurrent layers have no backward pass in evaluation mode (pytorch#5878)."""
-    return torch.backends.cudnn.flags(enabled=False) if wanted else nullcontext()
-
-
-def root_mean_squares(
+def gradient_rms(
     model: CausalLM,
     windows: Iterable[Window],
     autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[Tensor]:
-    """The root of the mean squared gradient of each of a model's parameters over windows of text."""
+    """The root of the mean squared gradient of each parameter over windows of text."""
     parameters = list(model.parameters())
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     device, state, count = squares[0].device, None, 0

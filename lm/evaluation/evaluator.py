@@ -1,4 +1,4 @@
-"""Carrying out an evaluation: values are chosen on the validation text, then the split is scored with them."""
+"""Carry out an evaluation: tune the methods' values on the validation text, then score the split with them."""
 
 import math
 import sys
@@ -14,156 +14,158 @@ from rich.progress import track
 from torch import Tensor
 
 from lm.data.datamodule import TextDataModule
-from lm.evaluation.config import PLAIN, Evaluation
-from lm.evaluation.dynamic_evaluation import DynamicEvaluation, root_mean_squares
-from lm.evaluation.scoring import Mixture, TokenScores, measure
+from lm.evaluation.config import EvaluationConfig
+from lm.evaluation.dynamic_evaluation import DynamicEvaluation, gradient_rms
+from lm.evaluation.scoring import Interpolation, TokenScores, score_tokens
 from lm.models import CausalLM
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a combination of aids has come to.
+class EvaluationResult:
+    """The loss with a combination of methods.
 
     Attributes:
-        name: of the combination.
-        variant: of the distribution.
-        rule: of dynamic evaluation; None where the weights stayed.
-        measurement: the pass that it was found in.
+        methods: that were used, besides dynamic evaluation.
+        interpolation: their values.
+        dynamic: dynamic evaluation; None where the weights stayed.
+        scores: of the pass over the text.
     """
 
-    name: str
-    variant: Mixture
-    rule: DynamicEvaluation | None
-    measurement: TokenScores
+    methods: tuple[str, ...]
+    interpolation: Interpolation
+    dynamic: DynamicEvaluation | None
+    scores: TokenScores
+
+    @property
+    def name(self) -> str:
+        """The names of all methods; "model" without any."""
+        return ", ".join(("dynamic", *self.methods) if self.dynamic else self.methods) or "model"
 
     @cached_property
-    def nats(self) -> Tensor:
-        """The loss of each word, `[N]` in fp64."""
-        return self.variant.nats(self.measurement)
+    def nll(self) -> Tensor:
+        """The loss of each token in nats, `[N]` in fp64."""
+        return self.interpolation.nll(self.scores)
 
     @cached_property
     def loss(self) -> float:
-        """The mean loss in nats; infinite where a learning rate was too high for any."""
-        loss = self.nats.mean().item()
+        """The mean loss in nats; infinite where a learning rate was so high that it is NaN."""
+        loss = self.nll.mean().item()
         return math.inf if math.isnan(loss) else loss
 
     @property
     def values(self) -> dict[str, float]:
-        """The values of the aids that were used."""
-        variant, rule = self.variant, self.rule
-        values = {"temperature": variant.temperature} if variant.temperature != 1 else {}
-        if variant.theta is not None:
-            values |= {"theta": variant.theta, "share": variant.share}
-        return values | {"lr": rule.lr, "decay": rule.decay} if rule else values
+        """The methods' values."""
+        chosen, dynamic = self.interpolation, self.dynamic
+        values = {"temperature": chosen.temperature} if chosen.temperature != 1 else {}
+        if chosen.theta is not None:
+            values |= {"theta": chosen.theta, "interpolation_weight": chosen.interpolation_weight}
+        return values | {"lr": dynamic.lr, "decay": dynamic.decay} if dynamic else values
 
 
 class Evaluator:
-    """Carries out evaluations of a model.
+    """Evaluates a model.
 
     Args:
-        evaluation: what to do.
+        config: what to do.
         model: in evaluation mode, on the device of `fabric`.
-        data: the text, in the model's words.
+        data: the text, in the model's vocabulary.
         fabric: the device and the precision.
-
-    Raises:
-        UserError: if the protocol does not suit the model.
 
     Attributes:
         tried: the values that were tried on the validation text, each with its loss in nats.
         stopped: whether Ctrl-C has cut it short.
     """
 
-    def __init__(self, evaluation: Evaluation, model: CausalLM, data: TextDataModule, fabric: Fabric) -> None:
-        self.evaluation = evaluation
-        self.layout = evaluation.layout.fitted(model.core)
+    def __init__(self, config: EvaluationConfig, model: CausalLM, data: TextDataModule, fabric: Fabric) -> None:
+        self.config = config
+        self.protocol = config.protocol(model.core)
         self.model = model
         self.data = data
         self.fabric = fabric
         self.tried: list[dict[str, Any]] = []
         self.stopped = False
 
-    def results(self, split: str) -> Iterator[Result]:
-        """Score a split, `valid` or `test`, first with the weights as they are, then with dynamic evaluation.
-
-        Ctrl-C ends it with what there is.
-        """
-        stream = getattr(self.data.corpus, split)
+    def results(self, split: str) -> Iterator[EvaluationResult]:
+        """Score `valid` or `test`, first with fixed weights, then with dynamic evaluation; Ctrl-C ends it early."""
+        token_ids = getattr(self.data.corpus, split)
+        passes: list[Sequence[DynamicEvaluation | None]] = [[None]]
+        if self.config.dynamic:
+            passes.append(self.config.dynamic_candidates())
         try:
-            for rules in ([None], self.evaluation.rules()):
-                if not rules:
-                    continue
-                rule, variants = self._chosen(rules)
-                measurement = self._measure(stream, variants.values(), rule, split)
-                yield from (
-                    Result(_joined(name, rule), variant, rule, measurement) for name, variant in variants.items()
-                )
-                if not measurement.complete:
+            for candidates in passes:
+                dynamic, interpolations = self._choose(candidates)
+                scores = self._score(token_ids, interpolations.values(), dynamic, split)
+                for methods, interpolation in interpolations.items():
+                    yield EvaluationResult(methods, interpolation, dynamic, scores)
+                if not scores.complete:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             self.stopped = True
 
-    def _chosen(self, rules: Sequence[DynamicEvaluation | None]) -> tuple[DynamicEvaluation | None, dict[str, Mixture]]:
-        """The rule, and for each combination the variant, that do best on the validation text, or that were given."""
-        kinds = self.evaluation.variants()
-        if not self.evaluation.tune:
-            return rules[0], {name: variants[0] for name, variants in kinds.items()}
-        rule = rules[0]
-        if len(rules) > 1:
-            plain = [Mixture()]
-            tried = [Result("dynamic", Mixture(), rule, self._try(plain, rule)) for rule in rules]
-            rule = self._best(tried).rule
-        measurement = self._try([variant for variants in kinds.values() for variant in variants], rule)
-        chosen = {}
-        for name, variants in kinds.items():
-            tried = [Result(_joined(name, rule), variant, rule, measurement) for variant in variants]
-            chosen[name] = self._best(tried).variant
-        return rule, chosen
+    def _choose(
+        self, dynamics: Sequence[DynamicEvaluation | None]
+    ) -> tuple[DynamicEvaluation | None, dict[tuple[str, ...], Interpolation]]:
+        """The values that are best on the validation text, or else the given ones."""
+        candidates, dynamic = self.config.interpolations(), dynamics[0]
+        if not self.config.tune:
+            return dynamic, {methods: given for methods, [given] in candidates.items()}
+        # first the values of dynamic evaluation alone, a pass for each
+        if len(dynamics) > 1:
+            alone = Interpolation()
+            dynamic = self._best(
+                [EvaluationResult((), alone, each, self._tune([alone], each)) for each in dynamics]
+            ).dynamic
+        # then, with these, those of each combination, in one pass for all
+        scores = self._tune([each for group in candidates.values() for each in group], dynamic)
+        best = {
+            methods: self._best([EvaluationResult(methods, each, dynamic, scores) for each in group]).interpolation
+            for methods, group in candidates.items()
+        }
+        return dynamic, best
 
-    def _best(self, results: Sequence[Result]) -> Result:
-        """The result with the lowest loss; all are kept in `tried`."""
+    def _best(self, results: Sequence[EvaluationResult]) -> EvaluationResult:
+        """The result with the lowest loss; all are noted in `tried`."""
         self.tried += [{"name": result.name, **result.values, "loss": result.loss} for result in results]
         return min(results, key=lambda result: result.loss)
 
-    def _try(self, variants: Iterable[Mixture], rule: DynamicEvaluation | None) -> TokenScores:
-        """Measure the beginning of the validation text."""
-        stream = self.data.corpus.valid[: self.evaluation.tune_tokens]
-        at = f" lr={rule.lr:g} decay={rule.decay:g}" if rule else ""
-        measurement = self._measure(stream, variants, rule, f"tuning{at}")
-        if not measurement.complete:
+    def _tune(self, interpolations: Iterable[Interpolation], dynamic: DynamicEvaluation | None) -> TokenScores:
+        """Score the beginning of the validation text."""
+        values = f" lr={dynamic.lr:g} decay={dynamic.decay:g}" if dynamic else ""
+        token_ids = self.data.corpus.valid[: self.config.tune_tokens]
+        scores = self._score(token_ids, interpolations, dynamic, f"tuning{values}")
+        if not scores.complete:
             raise KeyboardInterrupt
-        return measurement
+        return scores
 
-    def _measure(
-        self, stream: Tensor, variants: Iterable[Mixture], rule: DynamicEvaluation | None, description: str
+    def _score(
+        self,
+        token_ids: Tensor,
+        interpolations: Iterable[Interpolation],
+        dynamic: DynamicEvaluation | None,
+        description: str,
     ) -> TokenScores:
-        """Read a text once, for all variants."""
-        windows = self.layout.windows(self.layout.lay_out(stream, self.data.corpus.vocabulary.eos_id))
-        temperatures = sorted({variant.temperature for variant in variants})
-        thetas = sorted({variant.theta for variant in variants if variant.theta is not None})
-        cache_window = self.evaluation.cache.window if self.evaluation.cache else 0
-        rms = self._root_mean_squares if rule and rule.statistics else None
-        with rule.adapting(self.model, rms) if rule else nullcontext() as adaptation:
-            shown = shown_progress(windows, description, len(windows))
-            return measure(self.model, shown, temperatures, thetas, cache_window, adaptation, self.fabric.autocast)
+        """Score a text in one pass, for all interpolations."""
+        windows = self.protocol.windows(token_ids, self.data.corpus.vocabulary.eos_id)
+        temperatures = sorted({each.temperature for each in interpolations})
+        thetas = sorted({each.theta for each in interpolations if each.theta is not None})
+        cache_window = self.config.cache.window if self.config.cache else 0
+        rms = self._gradient_rms if dynamic and dynamic.statistics else None
+        with dynamic.adapting(self.model, rms) if dynamic else nullcontext() as step:
+            tracked = with_progress_bar(windows, description, len(windows))
+            return score_tokens(self.model, tracked, temperatures, thetas, cache_window, step, self.fabric.autocast)
 
     @cached_property
-    def _root_mean_squares(self) -> list[Tensor]:
-        """Of the gradients on the training text."""
-        assert self.evaluation.dynamic and self.evaluation.dynamic.statistics
-        statistics = self.evaluation.dynamic.statistics
-        windows = islice(self.data.train_dataloader(), statistics.windows)
-        shown = shown_progress(windows, "gradients of the training text", statistics.windows)
-        return root_mean_squares(self.model, shown, self.fabric.autocast)
+    def _gradient_rms(self) -> list[Tensor]:
+        """The RMS of the gradients on the training text."""
+        assert self.config.dynamic and self.config.dynamic.statistics
+        count = self.config.dynamic.statistics.windows
+        windows = islice(self.data.train_dataloader(), count)
+        tracked = with_progress_bar(windows, "gradients of the training text", count)
+        return gradient_rms(self.model, tracked, self.fabric.autocast)
 
 
-def shown_progress(windows: Iterable[T], description: str, total: int) -> Iterable[T]:
-    """The same windows, with a progress bar where someone watches."""
+def with_progress_bar(windows: Iterable[T], description: str, total: int) -> Iterable[T]:
+    """The same windows, with a progress bar on a terminal."""
     return track(windows, description, total, transient=True, disable=not sys.stdout.isatty())
-
-
-def _joined(name: str, rule: DynamicEvaluation | None) -> str:
-    """The name of a combination that also has dynamic evaluation, or has not."""
-    return name if rule is None else "dynamic" if name == PLAIN else f"dynamic, {name}"

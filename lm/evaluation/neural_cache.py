@@ -11,41 +11,34 @@ from lm.config.checks import at_least, candidates_for, probability
 
 @dataclass(frozen=True)
 class NeuralCache:
-    """Words that came a while ago in a like context come again.
+    """A distribution over the words that followed similar contexts, interpolated with the model's.
 
-    The cache predicts word w with a probability that grows with exp(θ h·h') for each of the last `window` positions
-    whose next word was w and whose output h' is like h. It has the share λ in the mixture with the model.
+    p_cache(w | h_t) ∝ Σ_i 1{w = x_{i+1}} exp(θ h_t·h_i) over the last `window` positions i, and
+    p(w) = (1 - λ) p_model(w) + λ p_cache(w).
 
     Args:
         window: positions that are kept.
-        theta: θ.
-        share: λ.
-        candidates: values of `theta` and `share` to choose from on the validation text.
-
-    Raises:
-        UserError: if a value is out of range.
+        theta: θ, the sharpness.
+        interpolation_weight: λ.
+        candidates: values of `theta` and `interpolation_weight` to choose from on the validation text.
     """
 
     window: int
     theta: float
-    share: float
+    interpolation_weight: float
     candidates: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least(1, window=self.window)
-        candidates_for(("theta", "share"), self.candidates)
+        candidates_for(("theta", "interpolation_weight"), self.candidates)
         for theta in (self.theta, *self.candidates.get("theta", ())):
             at_least(0, theta=theta)
-        for share in (self.share, *self.candidates.get("share", ())):
-            probability(share=share)
+        for weight in (self.interpolation_weight, *self.candidates.get("interpolation_weight", ())):
+            probability(interpolation_weight=weight)
 
 
-class History:
-    """The outputs of the last positions and the words that came after them.
-
-    Args:
-        window: positions that are kept.
-    """
+class CacheHistory:
+    """The hidden outputs h_i of the last `window` positions, and the words x_{i+1} that followed them."""
 
     def __init__(self, window: int) -> None:
         self.window = window
@@ -53,7 +46,7 @@ class History:
         self.words: Tensor | None = None
 
     def predict(self, hidden: Tensor, targets: Tensor, thetas: Sequence[float]) -> Tensor:
-        """The cache's probability of each target, then remember them: `[T, B, H]`, `[T, B]` → `[len(thetas), T, B]`.
+        """p_cache of each target, then store them: `[T, B, H]`, `[T, B]` → `[len(thetas), T, B]`.
 
         NaN where nothing came before.
         """
@@ -62,16 +55,18 @@ class History:
             self.hidden, self.words = hidden[:0], targets[:0]
         past, steps = len(self.hidden), len(hidden)
         self.hidden, self.words = torch.cat([self.hidden, hidden]), torch.cat([self.words, targets])
+        # h_t·h_i for each position t and each stored i
         with torch.autocast(hidden.device.type, enabled=False):
-            likeness = torch.einsum("tbh,sbh->tbs", hidden, self.hidden)
-        age = torch.arange(past, past + steps, device=hidden.device)[:, None] - torch.arange(
-            past + steps, device=hidden.device
-        )
-        hidden_from_view = ((age < 1) | (age > self.window))[:, None]
+            similarity = torch.einsum("tbh,sbh->tbs", hidden, self.hidden)
+        # position t sees those that are 1 to `window` steps older
+        positions = torch.arange(past + steps, device=hidden.device)
+        age = positions[past:, None] - positions
+        masked = ((age < 1) | (age > self.window))[:, None]
+        # the softmax weights of the positions whose next word is the target
         same = targets[..., None] == self.words.T
-        found = []
+        probs = []
         for theta in thetas:
-            scores = (theta * likeness).masked_fill_(hidden_from_view, -torch.inf)
-            found.append(scores.softmax(-1).mul_(same).sum(-1))
+            weights = (theta * similarity).masked_fill_(masked, -torch.inf).softmax(-1)
+            probs.append(weights.mul_(same).sum(-1))
         self.hidden, self.words = self.hidden[-self.window :], self.words[-self.window :]
-        return torch.stack(found)
+        return torch.stack(probs)

@@ -1,8 +1,7 @@
-"""Which words stand before a word when it is scored."""
+"""Evaluation protocols: how a text is cut into windows, and which tokens are scored."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,72 +9,57 @@ from lm.data.windows import Window, batchify, batchify_padded
 from lm.errors import UserError
 from lm.models import Core
 
-WINDOW = 35  # positions in a window of a core that remembers what came before it
-
-
-class ScoredWindow(NamedTuple):
-    """Inputs `[O + T, B]`, of which the first O are read again and not scored, and targets `[T, B]`."""
-
-    inputs: Tensor
-    targets: Tensor
+RECURRENT_CONTEXT = 35  # positions in a window of a recurrent core, whose state carries what came before
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Text in columns side by side, read window by window.
+    """A text in parallel streams, read by a sliding window.
 
     Args:
-        columns: how many; the state begins anew in each.
-        trim: leave out the first word of each column and the words that do not fill a row, as pytorch/examples does;
-            False scores every word once.
-        context: positions in a window; None takes those that the core is meant for, or WINDOW.
-        stride: words scored in a window; the `context - stride` before them are read again. None takes all for a
-            core that remembers, else half of them.
-
+        batch_size: number of streams; each starts from the initial state.
+        trim: leave out the first token of each stream and the tokens that do not fill a row, as pytorch/examples does;
+            False scores every token once.
+        context: positions in a window.
+        stride: tokens scored per window; the `context - stride` before them are read again as context.
     """
 
-    columns: int = 10
-    trim: bool = False
-    context: int | None = None
-    stride: int | None = None
+    batch_size: int
+    trim: bool
+    context: int
+    stride: int
 
-    def fitted(self, core: Core) -> "Protocol":
-        """The same with the context and stride that are right for `core`.
-
-        Raises:
-            UserError: if the stride is longer than the context, or given for a core that remembers.
-        """
-        context = self.context or core.context or WINDOW
-        stride = self.stride or (context if core.context is None else max(1, context // 2))
+    @classmethod
+    def for_core(
+        cls,
+        core: Core,
+        batch_size: int = 10,
+        trim: bool = False,
+        context: int | None = None,
+        stride: int | None = None,
+    ) -> "Protocol":
+        """Fill in the context and stride that suit `core`: a Transformer's own context and half of it."""
+        recurrent = core.context is None
+        context = context or core.context or RECURRENT_CONTEXT
+        stride = stride or (context if recurrent else max(1, context // 2))
         if stride > context:
             raise UserError(
                 f"evaluation.stride={stride} given, but it must be at most evaluation.context={context}: "
                 "words in between would not be scored."
             )
-        if core.context is None and stride < context:
+        if recurrent and stride < context:
             raise UserError(
                 f"evaluation.stride={stride} with evaluation.context={context} given, but a recurrent model carries "
                 "its state through the whole text and reads nothing again: leave evaluation.stride out."
             )
-        return replace(self, context=context, stride=stride)
+        return cls(batch_size, trim, context, stride)
 
-    def lay_out(self, stream: Tensor, eos_id: int) -> Window:
-        """The columns of a text `[N]`: inputs and targets `[L, B]`.
-
-        Raises:
-            UserError: if the text is too short for them.
-        """
+    def windows(self, token_ids: Tensor, eos_id: int) -> list[Window]:
+        """Cut a text `[N]` into windows: inputs `[O + T, B]`, whose first O are only context, and targets `[T, B]`."""
         if self.trim:
-            return batchify(stream, self.columns, "evaluation.columns")
-        return batchify_padded(stream, self.columns, eos_id)
-
-    def windows(self, columns: Window) -> list[ScoredWindow]:
-        """The windows of a fitted layout, views of the columns; the first one scores all its words."""
-        assert self.context is not None and self.stride is not None
-        length = len(columns.inputs)
-        starts = [0, *range(self.context, length, self.stride)]
-        windows = []
-        for start, end in pairwise([*starts, length]):
-            begin = max(0, start - (self.context - self.stride))
-            windows.append(ScoredWindow(columns.inputs[begin:end], columns.targets[start:end]))
-        return windows
+            inputs, targets = batchify(token_ids, self.batch_size, "evaluation.batch_size")
+        else:
+            inputs, targets = batchify_padded(token_ids, self.batch_size, eos_id)
+        length, overlap = len(targets), self.context - self.stride
+        bounds = pairwise([0, *range(self.context, length, self.stride), length])
+        return [Window(inputs[max(0, start - overlap) : end], targets[start:end]) for start, end in bounds]

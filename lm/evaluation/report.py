@@ -1,4 +1,4 @@
-"""What an evaluation leaves: tables on the terminal, a JSON file, plots for TensorBoard."""
+"""What an evaluation leaves: tables on the terminal, a JSON file, figures for TensorBoard."""
 
 import math
 import sys
@@ -13,39 +13,45 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from lm.evaluation.evaluator import Result
+from lm.evaluation.evaluator import EvaluationResult
 from lm.evaluation.perplexity import perplexity
 
-RANKS = (1, 11, 101, 1_001, 10_001)  # where a band of words begins; the most frequent word is the first
+RANKS = (1, 11, 101, 1_001, 10_001)  # the first ranks of the bins; 1 is the most frequent word
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # words before a word in its window
 
 
-def summary(result: Result) -> dict[str, Any]:
-    """All that there is to say about a result, for JSON; losses in nats, seconds are those of the whole pass."""
-    measurement = result.measurement
+def summarize(result: EvaluationResult) -> dict[str, Any]:
+    """A result for JSON; losses in nats, seconds of the whole pass."""
+    scores = result.scores
     return {
         "name": result.name,
         "values": result.values,
         "loss": result.loss,
         "ppl": perplexity(result.loss),
-        "tokens": len(result.nats),
-        "complete": measurement.complete,
-        "seconds": measurement.seconds,
-        "tokens_per_second": len(result.nats) / measurement.seconds,
-        "by_frequency_rank": bands(result.nats, measurement.targets + 1, RANKS),
-        "by_position_in_window": bands(result.nats, measurement.positions, POSITIONS),
+        "tokens": len(result.nll),
+        "complete": scores.complete,
+        "seconds": scores.seconds,
+        "tokens_per_second": len(result.nll) / scores.seconds,
+        "by_frequency_rank": binned(result.nll, scores.targets + 1, RANKS),
+        "by_position_in_window": binned(result.nll, scores.positions, POSITIONS),
     }
 
 
-def bands(nats: Tensor, values: Tensor, starts: Sequence[int]) -> list[dict[str, Any]]:
-    """Perplexity and tokens of each band of `values`, `[N]`, that has any; the last one has no end."""
-    found = []
+def binned(nll: Tensor, values: Tensor, starts: Sequence[int]) -> list[dict[str, Any]]:
+    """Perplexity and number of tokens in each bin of `values`, `[N]`, that is not empty; the last one is open."""
+    bins = []
     for start, end in pairwise([*starts, math.inf]):
-        within = nats[(values >= start) & (values < end)]
-        if len(within):
-            last, ppl = None if end == math.inf else int(end) - 1, perplexity(within.mean().item())
-            found.append({"first": int(start), "last": last, "ppl": ppl, "tokens": len(within)})
-    return found
+        inside = nll[(values >= start) & (values < end)]
+        if len(inside):
+            last, ppl = None if end == math.inf else int(end) - 1, perplexity(inside.mean().item())
+            bins.append({"first": int(start), "last": last, "ppl": ppl, "tokens": len(inside)})
+    return bins
+
+
+def label(each: Mapping[str, Any]) -> str:
+    """A bin's label: "1", "2 – 10" or "11 –"."""
+    first, last = f"{each['first']:,}", each["last"]
+    return f"{first} –" if last is None else first if each["first"] == last else f"{first} – {last:,}"
 
 
 def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
@@ -57,27 +63,21 @@ def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
         numbers = f"{row['loss']:.4f}", f"{row['ppl']:,.2f}", f"{row['tokens']:,}"
         table.add_row(row["name"], values, *numbers, f"{row['seconds']:.1f}", f"{row['tokens_per_second']:,.0f}")
     console.print(table)
+
     shown = [summaries[0], *summaries[1:][-1:]]
     for key, title in (
         ("by_frequency_rank", "rank of the word by frequency"),
         ("by_position_in_window", "words before it in its window"),
     ):
         table = Table(title, "tokens", *(f"perplexity, {row['name']}" for row in shown))
-        others = [{span(band): f"{band['ppl']:,.2f}" for band in row[key]} for row in shown]
-        for band in shown[0][key]:
-            table.add_row(span(band), f"{band['tokens']:,}", *(other.get(span(band), "") for other in others))
+        perplexities = [{label(each): f"{each['ppl']:,.2f}" for each in row[key]} for row in shown]
+        for each in shown[0][key]:  # of which an interrupted pass may lack some
+            table.add_row(label(each), f"{each['tokens']:,}", *(found.get(label(each), "") for found in perplexities))
         console.print(table)
 
 
-def span(band: Mapping[str, Any]) -> str:
-    """The name of a band."""
-    if band["last"] is None:
-        return f"{band['first']:,} –"
-    return f"{band['first']:,}" if band["first"] == band["last"] else f"{band['first']:,} – {band['last']:,}"
-
-
-def write_plots(summaries: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write the report's pictures for TensorBoard, in the place of those that an earlier evaluation has left."""
+def write_figures(summaries: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write the report's figures for TensorBoard, instead of those of an earlier evaluation."""
     for earlier in folder.glob("events.out.tfevents.*"):
         earlier.unlink()
     with SummaryWriter(str(folder)) as writer:
@@ -99,15 +99,13 @@ def bars(summaries: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def lines(summaries: Sequence[Mapping[str, Any]], key: str, label: str) -> Figure:
-    """A line over bands for each result."""
+def lines(summaries: Sequence[Mapping[str, Any]], key: str, xlabel: str) -> Figure:
+    """Perplexity over bins, a line for each result."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for row in summaries:
-        axis.plot([span(band) for band in row[key]], [band["ppl"] for band in row[key]], marker="o", label=row["name"])
-    axis.set_yscale("log")
-    axis.set_xlabel(label)
-    axis.set_ylabel("perplexity")
+        axis.plot([label(each) for each in row[key]], [each["ppl"] for each in row[key]], "o-", label=row["name"])
+    axis.set(yscale="log", xlabel=xlabel, ylabel="perplexity")
     axis.grid(alpha=0.3)
     axis.legend()
     return figure

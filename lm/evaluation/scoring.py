@@ -1,30 +1,29 @@
-"""One pass over a text: for every word the model's probability of it, and what aids would make of that."""
+"""One pass over a text: each token's log-probability, at several temperatures, and its probability in the cache."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lm.evaluation.dynamic_evaluation import Adaptation, differentiable
-from lm.evaluation.neural_cache import History
-from lm.evaluation.protocol import ScoredWindow
+from lm.data.windows import Window
+from lm.evaluation.dynamic_evaluation import differentiable
+from lm.evaluation.neural_cache import CacheHistory
 from lm.models import CausalLM
 from lm.ops import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What a pass has found, each `[N]` in the order of the text.
+    """What a pass found, each `[N]` in the order of the text.
 
     Attributes:
-        targets: the words.
-        positions: for each the number of words before it in its window, with the one that the text begins after.
-        log_probs: by temperature, the model's log-probability in nats of each.
-        cached: by θ, the cache's probability of each; NaN where nothing came before.
+        targets: token ids.
+        positions: number of tokens before each in its window, the initial `<eos>` included.
+        log_probs: by temperature, the model's log-probability of each in nats.
+        cache_probs: by θ, the cache's probability of each; NaN where nothing came before.
         seconds: that the pass took.
         complete: False where it was interrupted.
     """
@@ -32,114 +31,97 @@ class TokenScores:
     targets: Tensor
     positions: Tensor
     log_probs: dict[float, Tensor]
-    cached: dict[float, Tensor]
+    cache_probs: dict[float, Tensor]
     seconds: float
     complete: bool
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """A temperature of the softmax, and a cache's θ and share λ: (1 - λ) p_model + λ p_cache."""
+class Interpolation:
+    """(1 - λ) p_model + λ p_cache, p_model at a temperature and p_cache at θ; without θ, p_model alone."""
 
     temperature: float = 1.0
     theta: float | None = None
-    share: float = 0.0
+    interpolation_weight: float = 0.0
 
-    def nats(self, measurement: TokenScores) -> Tensor:
-        """The negative log-likelihood of each word under this variant, `[N]` in fp64."""
-        log_probs = measurement.log_probs[self.temperature].double()
+    def nll(self, scores: TokenScores) -> Tensor:
+        """The negative log-likelihood of each token, `[N]` in fp64."""
+        log_probs = scores.log_probs[self.temperature].double()
         if self.theta is None:
             return -log_probs
-        probs, cached = log_probs.exp(), measurement.cached[self.theta].double()
-        return -torch.lerp(probs, cached.where(~cached.isnan(), probs), self.share).log()
+        probs, cache_probs = log_probs.exp(), scores.cache_probs[self.theta].double()
+        cache_probs = cache_probs.where(~cache_probs.isnan(), probs)  # an empty cache: the model alone
+        return -torch.lerp(probs, cache_probs, self.interpolation_weight).log()
 
 
-def measure(
+def score_tokens(
     model: CausalLM,
-    windows: Iterable[ScoredWindow],
+    windows: Iterable[Window],
     temperatures: Sequence[float] = (1.0,),
     thetas: Sequence[float] = (),
     cache_window: int = 1,
-    adaptation: Adaptation | None = None,
+    step: Callable[[Tensor], None] | None = None,
     autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> TokenScores:
-    """Read a text once. Ctrl-C ends the pass with what it has, unless that is nothing.
+    """Score a text in one pass. Ctrl-C ends it with the windows scored so far, if any.
 
     Args:
         model: in evaluation mode.
-        windows: the text, in columns; see `Protocol`.
-        temperatures: of the softmax, each measured.
-        thetas: θ of the cache, each measured.
+        windows: see `Protocol.windows`.
+        temperatures: of the softmax.
+        thetas: θ of the cache.
         cache_window: positions that the cache keeps.
-        adaptation: moves the weights after each window; None leaves them alone.
+        step: updates the weights on each window's loss (see `DynamicEvaluation.adapting`); None leaves them alone.
         autocast: the precision to compute in.
     """
     device = next(model.parameters()).device
-    history, state = History(cache_window), None
-    found: list[WindowScores] = []
+    history, state = CacheHistory(cache_window), None
+    scored: list[tuple[Tensor, ...]] = []
     complete, started = True, time.perf_counter()
     try:
         for inputs, targets in windows:
             inputs, targets = inputs.to(device).long(), targets.to(device).long()
             overlap = len(inputs) - len(targets)
-            with torch.set_grad_enabled(adaptation is not None), differentiable(adaptation is not None), autocast():
+            with torch.set_grad_enabled(step is not None), differentiable(step is not None), autocast():
                 hidden, state = model.hidden_states(inputs, state)
                 hidden = hidden[overlap:]
                 nll = model.head.nll(hidden, targets)
             with torch.no_grad(), autocast():
-                log_probs = tempered(model, hidden, targets, nll, temperatures)
-                cached = history.predict(hidden, targets, thetas) if thetas else nll.new_empty(0, *nll.shape)
+                log_probs = tempered_log_probs(model, hidden, targets, nll, temperatures)
+                cache_probs = history.predict(hidden, targets, thetas) if thetas else nll.new_empty(0, *nll.shape)
             positions = torch.arange(overlap + 1, len(inputs) + 1)[:, None].expand(targets.shape)
-            found.append(WindowScores(targets.cpu(), positions, log_probs.cpu(), cached.cpu()))
+            scored.append((targets.cpu(), positions, log_probs.cpu(), cache_probs.cpu()))
             state = model.core.carry(state)
-            if adaptation:
-                adaptation.step(nll.sum() / (targets != IGNORE_INDEX).sum())
+            if step:
+                step(nll.sum() / (targets != IGNORE_INDEX).sum())
     except KeyboardInterrupt:
-        if not found:
+        if not scored:
             raise
         complete = False
-    return collected(found, temperatures, thetas, time.perf_counter() - started, complete)
+    seconds = time.perf_counter() - started
+
+    # join the windows `[..., T, B]` stream after stream, without the padding
+    targets, positions, log_probs, cache_probs = (
+        torch.cat(parts, -2).mT.flatten(-2) for parts in zip(*scored, strict=True)
+    )
+    kept = targets != IGNORE_INDEX
+    by_temperature = dict(zip(temperatures, log_probs[:, kept], strict=True))
+    by_theta = dict(zip(thetas, cache_probs[:, kept], strict=True))
+    return TokenScores(targets[kept], positions[kept], by_temperature, by_theta, seconds, complete)
 
 
-class WindowScores(NamedTuple):
-    """What a window has given, `[…, T, B]` each; see `TokenScores`."""
-
-    targets: Tensor
-    positions: Tensor
-    log_probs: Tensor
-    cached: Tensor
-
-
-def tempered(model: CausalLM, hidden: Tensor, targets: Tensor, nll: Tensor, temperatures: Sequence[float]) -> Tensor:
+def tempered_log_probs(
+    model: CausalLM, hidden: Tensor, targets: Tensor, nll: Tensor, temperatures: Sequence[float]
+) -> Tensor:
     """The targets' log-probabilities in nats at each temperature, `[len(temperatures), T, B]`.
 
-    `nll` is that at a temperature of 1; all words' log-probabilities are looked at only where there are others.
+    At temperature 1 they are `-nll`; only the others need the log-probabilities of the whole vocabulary.
     """
-    found = {1.0: -nll.detach()}
+    by_temperature = {1.0: -nll.detach()}
     if others := [temperature for temperature in temperatures if temperature != 1]:
         log_probs = model.head.log_prob(hidden)
-        words = targets.clamp(min=0)[..., None]
+        indices = targets.clamp(min=0)[..., None]
         for temperature in others:
-            scores = log_probs / temperature
-            found[temperature] = scores.gather(-1, words).squeeze(-1) - scores.logsumexp(-1)
-    return torch.stack([found[temperature] for temperature in temperatures])
-
-
-def collected(
-    found: Sequence[WindowScores],
-    temperatures: Sequence[float],
-    thetas: Sequence[float],
-    seconds: float,
-    complete: bool,
-) -> TokenScores:
-    """Join what the windows have given, column after column, and leave the padding out."""
-    targets, positions, log_probs, cached = (torch.cat(parts, -2).mT.flatten(-2) for parts in zip(*found, strict=True))
-    scored = targets != IGNORE_INDEX
-    return TokenScores(
-        targets[scored],
-        positions[scored],
-        dict(zip(temperatures, log_probs[:, scored], strict=True)),
-        dict(zip(thetas, cached[:, scored], strict=True)),
-        seconds,
-        complete,
-    )
+            logits = log_probs / temperature
+            by_temperature[temperature] = logits.gather(-1, indices).squeeze(-1) - logits.logsumexp(-1)
+    return torch.stack([by_temperature[temperature] for temperature in temperatures])

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lm.errors import UserError
-from lm.evaluation.dynamic_evaluation import DynamicEvaluation, GradientStatistics, root_mean_squares
+from lm.evaluation.dynamic_evaluation import DynamicEvaluation, GradientStatistics, gradient_rms
 from lm.evaluation.protocol import Protocol
-from lm.evaluation.scoring import measure
+from lm.evaluation.scoring import score_tokens
 from tests.conftest import V, make_model
 
 LR, DECAY, EPSILON = 0.05, 0.1, 0.02
@@ -45,35 +45,35 @@ def test_losses_are_those_of_the_slow_version(core_name, normalization, tie_weig
     with_statistics = normalization is not None
     model = make_model(core_name, tie_weights=tie_weights, context=6).double()  # steps of lr / epsilon amplify rounding
     text = torch.randint(8, (30,))
-    layout = Protocol(columns=1, context=6).fitted(model.core)
-    windows = layout.windows(layout.lay_out(text, eos_id=0))
+    protocol = Protocol.for_core(model.core, batch_size=1, context=6)
+    windows = protocol.windows(text, eos_id=0)
     rms = (
-        root_mean_squares(model, [(w.inputs[-len(w.targets) :], w.targets) for w in windows[:3]])
+        gradient_rms(model, [(w.inputs[-len(w.targets) :], w.targets) for w in windows[:3]])
         if with_statistics
         else None
     )
     statistics = GradientStatistics(3, EPSILON, normalization) if with_statistics else None
-    with DynamicEvaluation(LR, DECAY, statistics).adapting(model, rms) as adaptation:
-        found = measure(model, windows, adaptation=adaptation)
+    with DynamicEvaluation(LR, DECAY, statistics).adapting(model, rms) as step:
+        found = score_tokens(model, windows, step=step)
     expected = slow_losses(model, windows, rms, normalization)
     torch.testing.assert_close(-found.log_probs[1.0], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_words_of_a_text_that_repeats_itself_are_learned():
     model = make_model("lstm")
-    layout = Protocol(columns=1).fitted(model.core)
-    windows = layout.windows(layout.lay_out(torch.arange(5).repeat(200), eos_id=0))
-    with DynamicEvaluation(5.0, 0.0).adapting(model, None) as adaptation:
-        losses = -measure(model, windows, adaptation=adaptation).log_probs[1.0]
+    protocol = Protocol.for_core(model.core, batch_size=1)
+    windows = protocol.windows(torch.arange(5).repeat(200), eos_id=0)
+    with DynamicEvaluation(5.0, 0.0).adapting(model, None) as step:
+        losses = -score_tokens(model, windows, step=step).log_probs[1.0]
     assert losses[-50:].mean() < 2 < 3 < losses[:35].mean()  # 1.6 for five equally likely words
 
 
 def test_trained_weights_come_back_and_tied_ones_stay_tied():
     model = make_model("lstm", tie_weights=True)
     before = copy.deepcopy(model.state_dict())
-    layout = Protocol(columns=2).fitted(model.core)
-    with DynamicEvaluation(LR, DECAY).adapting(model, None) as adaptation:
-        measure(model, layout.windows(layout.lay_out(torch.randint(V, (90,)), 0)), adaptation=adaptation)
+    protocol = Protocol.for_core(model.core, batch_size=2)
+    with DynamicEvaluation(LR, DECAY).adapting(model, None) as step:
+        score_tokens(model, protocol.windows(torch.randint(V, (90,)), eos_id=0), step=step)
         assert not torch.equal(model.embedding.weight, before["embedding.weight"])
         assert model.head.decoder.weight is model.embedding.weight
     for name, weight in model.state_dict().items():
@@ -90,7 +90,7 @@ def test_statistics_are_those_of_autograd_window_by_window():
         state = state.detach()
         (-log_probs.gather(-1, targets[..., None]).mean()).backward()
         squares = [square + p.grad**2 / 3 for square, p in zip(squares, model.parameters(), strict=True)]
-    for found, square in zip(root_mean_squares(model, windows), squares, strict=True):
+    for found, square in zip(gradient_rms(model, windows), squares, strict=True):
         torch.testing.assert_close(found, square.sqrt(), rtol=1e-4, atol=1e-7)
 
 

@@ -8,14 +8,14 @@ from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
 from lm.errors import UserError
 from lm.evaluation import evaluator
-from lm.evaluation.config import Evaluation
+from lm.evaluation.config import EvaluationConfig
 from lm.evaluation.dynamic_evaluation import DynamicEvaluation, GradientStatistics
 from lm.evaluation.evaluator import Evaluator
 from lm.evaluation.neural_cache import NeuralCache
-from lm.evaluation.scoring import Mixture
+from lm.evaluation.scoring import Interpolation
 from tests.conftest import make_model
 
-CACHE = NeuralCache(50, 0.3, 0.1, {"theta": [0.1, 0.5], "share": [0.05, 0.2, 0.4]})
+CACHE = NeuralCache(50, 0.3, 0.1, {"theta": [0.1, 0.5], "interpolation_weight": [0.05, 0.2, 0.4]})
 DYNAMIC = DynamicEvaluation(0.1, 0.01, GradientStatistics(4, 0.01), {"lr": [0.01, 0.3], "decay": [0.0, 0.1]})
 
 
@@ -24,18 +24,24 @@ def evaluate(text_folder, vocabulary):
     data = TextDataModule(folder, text_folder, text_folder / "cache", bptt=8, vocabulary=vocabulary)
     fabric = Fabric(accelerator="cpu", devices=1)
     model = make_model("lstm", hidden_size=16)
-    return lambda **options: Evaluator(Evaluation(**options), model, data, fabric)
+    return lambda **options: Evaluator(EvaluationConfig(**options), model, data, fabric)
 
 
-def test_each_aid_is_scored_alone_and_with_the_others(evaluate):
+def test_each_method_is_scored_alone_and_with_the_others(evaluate):
     results = list(evaluate(temperature=1.1, cache=CACHE, dynamic=DYNAMIC).results("test"))
     static = ["model", "temperature", "cache", "temperature, cache"]
     moving = ["dynamic", "dynamic, temperature", "dynamic, cache", "dynamic, temperature, cache"]
     assert [result.name for result in results] == static + moving
-    assert results[-1].values == {"temperature": 1.1, "theta": 0.3, "share": 0.1, "lr": 0.1, "decay": 0.01}
+    assert results[-1].values == {
+        "temperature": 1.1,
+        "theta": 0.3,
+        "interpolation_weight": 0.1,
+        "lr": 0.1,
+        "decay": 0.01,
+    }
     assert len({round(result.loss, 9) for result in results}) == 8
     [plain] = evaluate().results("test")
-    assert torch.equal(plain.nats, results[0].nats)
+    assert torch.equal(plain.nll, results[0].nll)
 
 
 def test_tuned_values_are_those_with_the_lowest_loss_on_the_validation_text(evaluate):
@@ -46,11 +52,11 @@ def test_tuned_values_are_those_with_the_lowest_loss_on_the_validation_text(eval
         assert len(tried) == count
         best = min(tried, key=lambda row: row["loss"])
         assert results[name].values == {key: best[key] for key in best if key not in ("name", "loss")}
-        [again] = [
-            row["loss"]
+        values = [
+            Interpolation(row.get("temperature", 1.0), row.get("theta"), row.get("interpolation_weight", 0.0))
             for row in tried
-            if Mixture(row.get("temperature", 1.0), row.get("theta"), row.get("share", 0.0)) == results[name].variant
         ]
+        [again] = [row["loss"] for row, each in zip(tried, values, strict=True) if each == results[name].interpolation]
         assert again == best["loss"]
     assert results["cache"].loss < results["model"].loss
 
@@ -59,20 +65,20 @@ def test_dynamic_values_are_tuned_too_and_one_that_diverges_is_not_taken(evaluat
     dynamic = DynamicEvaluation(0.1, 0.01, None, {"lr": [1e30, 0.5], "decay": [0.0]})
     run = evaluate(context=3, dynamic=dynamic, tune=True, tune_tokens=300, temperatures=[1.0])
     *_, last = run.results("test")
-    assert (last.rule.lr, last.rule.decay) == (0.5, 0.0)
+    assert (last.dynamic.lr, last.dynamic.decay) == (0.5, 0.0)
     assert [row["lr"] for row in run.tried if row["name"] == "dynamic"][:2] == [1e30, 0.5]
 
 
 def test_tuning_never_reads_the_test_text(evaluate, monkeypatch):
     run = evaluate(temperatures=[0.8, 1.2], cache=CACHE, dynamic=DYNAMIC, tune=True)
     monkeypatch.setattr(run.data, "corpus", run.data.corpus._replace(test=None))
-    run._chosen([None])
-    run._chosen(run.evaluation.rules())
+    run._choose([None])
+    run._choose(run.config.dynamic_candidates())
     assert run.tried
 
 
 def test_ctrl_c_while_values_are_chosen_leaves_what_was_scored_before(evaluate, monkeypatch):
-    def track(windows, description, *_, **__):
+    def track(windows, description, total, transient, disable):
         if "lr=" in description:
             raise KeyboardInterrupt
         return windows
@@ -84,8 +90,8 @@ def test_ctrl_c_while_values_are_chosen_leaves_what_was_scored_before(evaluate, 
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": 0.0}, {"temperatures": [-1.0]}, {"columns": 0}, {"stride": 0}, {"tune_tokens": 0}]
+    "options", [{"temperature": 0.0}, {"temperatures": [-1.0]}, {"batch_size": 0}, {"stride": 0}, {"tune_tokens": 0}]
 )
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(UserError, match="given, but it must be"):
-        Evaluation(**options)
+        EvaluationConfig(**options)

@@ -29,7 +29,7 @@ def own(text_folder):
 def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(trained, tmp_path, own):
     checkpoint = trained("lstm")
     done = run(
-        "evaluate", *own, f"ckpt={checkpoint}", "evaluation.columns=3", f"out={tmp_path}/test.json", cwd=tmp_path
+        "evaluate", *own, f"ckpt={checkpoint}", "evaluation.batch_size=3", f"out={tmp_path}/test.json", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     [result] = json.loads((tmp_path / "test.json").read_text())["results"]
@@ -41,7 +41,7 @@ def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(tr
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
-def test_all_aids_together_are_tuned_reported_and_drawn(trained, tmp_path, model, own):
+def test_all_methods_together_are_tuned_reported_and_drawn(trained, tmp_path, model, own):
     options = ["evaluation/cache=neural", "evaluation/dynamic=rms", "evaluation.tune=true", "evaluation=awd_lstm"]
     options += ["evaluation.dynamic.statistics.windows=10", "evaluation.tune_tokens=100", "fabric.precision=32-true"]
     summaries = evaluate(composed("evaluate", *own, f"ckpt={trained(model)}", f"out={tmp_path}/x.json", *options))
@@ -59,8 +59,8 @@ def test_all_aids_together_are_tuned_reported_and_drawn(trained, tmp_path, model
     )  # in the place of the first
     events = EventAccumulator(str(tmp_path / "x.tensorboard"))
     events.Reload()
-    pictures = {f"evaluation/{name}" for name in ("perplexity", "by_frequency", "by_position")}
-    assert set(events.Tags()["images"]) == pictures
+    figures = {f"evaluation/{name}" for name in ("perplexity", "by_frequency", "by_position")}
+    assert set(events.Tags()["images"]) == figures
     assert len(list((tmp_path / "x.tensorboard").iterdir())) == 1
 
 
@@ -79,7 +79,7 @@ def test_protocols_score_the_tokens_that_they_say(trained, text_folder, tmp_path
 def test_evaluate_takes_other_text_and_the_models_own_words(trained, tmp_path):
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("w1 w2 zebra\n" * 20)
-    other = ("data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}/cache", "evaluation.columns=1")
+    other = ("data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}/cache", "evaluation.batch_size=1")
     other += ("fabric.precision=32-true", "split=valid", f"out={tmp_path}/out.json")
     [summary] = evaluate(composed("evaluate", f"ckpt={trained('lstm')}", *other))
     assert summary["tokens"] == 80
@@ -141,10 +141,10 @@ def test_a_named_corpus_comes_from_the_local_config_with_the_windows_of_training
 
 
 @pytest.mark.parametrize(("split", "said"), [("valid", True), ("test", False)])
-def test_values_that_are_chosen_on_the_text_that_is_scored_are_said_to_be(trained, tmp_path, capsys, split, said, own):
+def test_values_tuned_on_the_scored_split_are_said_to_be_biased(trained, tmp_path, capsys, split, said, own):
     options = [f"ckpt={trained('lstm')}", f"split={split}", "evaluation.tune=true", f"out={tmp_path}/x.json"]
     evaluate(composed("evaluate", *own, *options))
-    assert ("the values are chosen on the text that is scored" in capsys.readouterr().out) == said
+    assert ("optimistically biased: tuned on the scored split" in capsys.readouterr().out) == said
 
 
 def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, own):
@@ -152,7 +152,7 @@ def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, own):
     with ctrl_c(window=4), pytest.raises(KeyboardInterrupt, match=r"x\.json has what was scored so far"):
         evaluate(config)
     [result] = json.loads((tmp_path / "x.json").read_text())["results"]
-    assert result["tokens"] == 3 * 5 * config.evaluation.columns
+    assert result["tokens"] == 3 * 5 * config.evaluation.batch_size
     assert not result["complete"]
 
 
@@ -180,7 +180,7 @@ def ctrl_c(window):
     [
         (["ckpt=nowhere.ckpt"], "No checkpoint at"),
         (["ckpt=x", "split=train"], "split=train given, but it must be one of valid, test"),
-        (["ckpt=x", "evaluation.columns=many"], "evaluation.columns=many given, but it must be a whole number"),
+        (["ckpt=x", "evaluation.batch_size=many"], "evaluation.batch_size=many given, but it must be a whole number"),
         (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be at least 1e-06"),
         (["ckpt=LSTM", "evaluation.stride=5"], "a recurrent model carries its state through the whole text"),
         (["ckpt=LSTM", "out=FILE/x.json"], "Cannot write"),
@@ -201,7 +201,7 @@ def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message,
     assert message in mistake(evaluate, *own, *arguments)
 
 
-def test_results_in_a_device_have_no_pictures_beside_them(trained, tmp_path, own, capsys):
+def test_results_in_a_device_have_no_figures_beside_them(trained, tmp_path, own, capsys):
     (tmp_path / "null").symlink_to("/dev/null")
     evaluate(composed("evaluate", *own, f"ckpt={trained('lstm')}", f"out={tmp_path}/null"))
     assert "tensorboard: none" in capsys.readouterr().out

@@ -110,7 +110,7 @@ def test_a_step_that_fails_leaves_the_learning_rate_of_the_schedule(data, monkey
     data = data(True)
     module, seen = module_for(data), []
 
-    def fail(optimizer, **_):
+    def fail(optimizer, gradient_clip_val, gradient_clip_algorithm):
         seen.append(optimizer.param_groups[0]["lr"])
         raise KeyError("a failure")
 
