@@ -28,7 +28,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lm.config.ranges import check_ranges
 from lm.errors import UserError
 
-CONF = Path(__file__).parents[2] / "conf"
+# in an installed package, else in a checkout
+CONF = next(folder for folder in (Path(__file__).parents[n] / "conf" for n in (1, 2)) if folder.is_dir())
 # where new entries may be added: each needs a `_target_` in the first, none in the second
 ENTRIES = ("callbacks", "logger", "regularizer", "hydra.callbacks")
 FREE = ("models", "sides", "hydra.sweeper.params", "hydra.job.env_set", "hydra.job.env_copy", "hydra.launcher")

@@ -71,7 +71,7 @@ def test_the_documented_loop_writes_with_onnxruntime_alone(name, trained, tmp_pa
     from tests.conftest import ROOT, composed
 
     export(composed("export", f"ckpt={trained(name)}", "format=onnx", f"out={tmp_path}/best.onnx"))
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "docs" / "export.md").read_text()
     loop = readme.partition("```python\nimport json\n")[2].partition("```")[0]
     code = "import sys\nsys.modules['torch'] = None\nimport json\n" + loop
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

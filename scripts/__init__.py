@@ -1,0 +1,1 @@
+"""Entry points: `python scripts/train.py` in a checkout, `lm-train` where the package is installed."""
