@@ -1,30 +1,105 @@
 """Measure how much faster this is than a plain PyTorch loop, on this machine."""
 
-from omegaconf import DictConfig
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from lm.config.script import script_main
+
+if TYPE_CHECKING:
+    from lm.benchmark.race import Side
+
+UNITS = {
+    "train": "training step",
+    "evaluate": "evaluation window",
+    "generate": "word, one text",
+    "streams": "word, many texts",
+    "read": "corpus ready",
+}
+BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "trim_evaluation": False}
+GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 
 
 def benchmark(config: DictConfig) -> list[dict]:
     """Run the races that `config` asks for, print and write what they came to, and return the rows."""
     from rich.console import Console
 
-    from lm.benchmark.plan import races
     from lm.benchmark.race import race
     from lm.benchmark.report import chart, machine, rows, table
     from lm.plots import save_figure
     from lm.training.results import write_json
 
     console = Console()
-    found: list[dict] = []
-    for each in list(races(config)):
-        console.print(f"{each.work} {each.model}: {', '.join(side.name for side in each.sides)}", style="dim")
-        found += rows(each, race(each.sides, each.rounds, each.steps))
-        write_json({"machine": machine(), "rows": found}, f"{config.out}.json")
-    save_figure(chart(found), f"{config.out}.png")
-    console.print(table(found))
+    done: list[dict] = []
+    for work, model, sides in list(races(config)):
+        console.print(f"{work} {model}: {', '.join(side.name for side in sides)}", style="dim")
+        rounds, steps = {"generate": (1, config.words), "read": (config.rounds, 1)}.get(
+            work, (config.rounds, config.steps)
+        )
+        race(sides, rounds, steps)
+        done += rows(UNITS[work], model, sides)
+        write_json({"machine": machine(), "rows": done}, f"{config.out}.json")
+    save_figure(chart(done), f"{config.out}.png")
+    console.print(table(done))
     console.print(f"on {machine()}; written to {config.out}.json and {config.out}.png", soft_wrap=True, markup=False)
-    return found
+    return done
+
+
+def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
+    """For each race its work, its model and its sides, the one that the others are compared with first."""
+    from lm.config.checks import at_least, one_of
+    from lm.config.validation import check_arguments
+
+    check_arguments(_types, {name: config[name] for name in ("work", "only", "rounds", "steps", "words", "streams")})
+    at_least(1, rounds=config.rounds, steps=config.steps, words=config.words, streams=config.streams)
+    for work in config.work:
+        one_of(UNITS, work=work)
+    models = list(config.models) if config.only is None else config.only
+    for model in models:
+        one_of(config.models, only=model)
+    for work in config.work:
+        for model in models if work != "read" else [""]:
+            yield work, model, sides_of(work, config, config.models.get(model))
+
+
+def _types(work: list[str], only: list[str] | None, rounds: int, steps: int, words: int, streams: int) -> None:
+    """The types of a benchmark's config."""
+
+
+def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["Side"]:
+    """The sides of one race; `model` names its overrides, and its sides where it trains or evaluates."""
+    from lm.benchmark.race import Side
+
+    overrides = model.overrides if model else []
+    base = training_config(config, overrides)
+    if work == "streams":
+        many = {**base, "num_samples": config.streams}
+        return [
+            Side("1 stream", "lm.benchmark.ours.generate", base),
+            Side(f"{config.streams} streams", "lm.benchmark.ours.generate", many, per_step=config.streams),
+        ]
+    if work in ("train", "evaluate"):
+        assert model
+        ours = {name: training_config(config, [*overrides, *config.sides[name]]) for name in model.sides}
+    else:
+        ours = {"cached" if work == "read" else "fast": base}
+    plain = Side("plain", f"lm.benchmark.plain.{work}", base)
+    return [plain, *(Side(name, f"lm.benchmark.ours.{work}", each) for name, each in ours.items())]
+
+
+def training_config(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """A training config for this data in primitive types, with the files of the text."""
+    from hydra import compose
+    from hydra.utils import instantiate
+
+    training = compose("train", ["scheduler=constant", *overrides])
+    training.data = {**config.data, **BASELINE_DATA}
+    data = instantiate(config.data)
+    files = [str(file) for file in data.source(data.root)]
+    groups = OmegaConf.to_container(OmegaConf.masked_copy(training, GROUPS), resolve=True)
+    assert isinstance(groups, dict)
+    return {**groups, "files": files, "words": config.words, "num_samples": 1}
 
 
 main = script_main("benchmark", benchmark)

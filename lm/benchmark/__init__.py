@@ -1,1 +1,1 @@
-"""How fast is this, and against what? A plain loop, our own, and a race between them on the same machine."""
+"""How fast is this project? Its own loops against a plain PyTorch loop, in turns on the same machine."""

@@ -1,5 +1,9 @@
-"""Our side: Lightning's own loops, paused between their steps; without loggers, checkpoints and progress."""
+"""This project's side: Lightning's own loops, without loggers, checkpoints and progress bars.
 
+Each function goes on for ever and calls `next_turn` when it is ready and after each step.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,6 @@ import torch
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
-from lm.benchmark.contender import Contender
 from lm.data.corpus import load_corpus
 from lm.data.sources import Splits
 from lm.generation.config import GenerationConfig
@@ -17,97 +20,61 @@ from lm.training.module import LitLanguageModel
 from lm.training.process import prepare_process
 
 
-class Paced(Callback):
-    """Lets a trainer take a step when its contender is asked for one."""
+class TakeTurns(Callback):
+    """Calls `next_turn` after each of a trainer's steps."""
 
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Wait."""
-        self.contender.wait()
+    def __init__(self, next_turn: Callable[..., None]) -> None:
+        self.next_turn = next_turn
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Tell."""
-        self.contender.losses.append(outputs["loss"].item())
-        self.contender.tell()
-
-    def on_validation_batch_start(self, *_: Any) -> None:
-        """Wait."""
-        self.contender.wait()
+        self.next_turn(outputs["loss"].item())
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """Tell."""
-        self.contender.tell()
+        self.next_turn()
 
 
-class Training(Contender):
-    """A step of `trainer.fit` at a time."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        prepare_process()
-        lightning.seed_everything(config["seed"], verbose=False)
-        options = {"callbacks": [Paced(self)], "logger": False, "enable_checkpointing": False}
-        options |= {"enable_progress_bar": False, "limit_val_batches": 0, "max_epochs": 1_000_000}
-        self.trainer = instantiate(config["trainer"], **options)
-        self.data = instantiate(config["data"])
-        vocabulary = self.data.corpus.vocabulary
-        model = instantiate(config["model"], vocabulary_size=len(vocabulary))
-        parts = instantiate(config["optimizer"]), instantiate(config["scheduler"])
-        self.module = LitLanguageModel(model, vocabulary, {}, *parts)
-
-    def run(self) -> None:
-        """Train, a window whenever asked."""
-        self.trainer.fit(self.module, self.data)
+def train(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
+    """A step is one of `trainer.fit`."""
+    trainer, *module_and_data = _lightning_parts(config, next_turn)
+    next_turn()
+    trainer.fit(*module_and_data)
 
 
-class Evaluation(Contender):
-    """A step of `trainer.validate` at a time."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        prepare_process()
-        lightning.seed_everything(config["seed"], verbose=False)
-        options = {"callbacks": [Paced(self)], "logger": False, "enable_checkpointing": False}
-        self.trainer = instantiate(config["trainer"], **options, enable_progress_bar=False)
-        self.data = instantiate(config["data"])
-        vocabulary = self.data.corpus.vocabulary
-        self.module = LitLanguageModel(instantiate(config["model"], vocabulary_size=len(vocabulary)), vocabulary, {})
-
-    def run(self) -> None:
-        """Validate again and again, a window whenever asked."""
-        while True:
-            self.trainer.validate(self.module, self.data, verbose=False)
+def evaluate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
+    """A step is a window of `trainer.validate`."""
+    trainer, *module_and_data = _lightning_parts(config, next_turn)
+    next_turn()
+    while True:
+        trainer.validate(*module_and_data, verbose=False)
 
 
-class Generation(Contender):
-    """A word of every text at a time."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        torch.manual_seed(config["seed"])
-        self.vocabulary = instantiate(config["data"]).corpus.vocabulary
-        self.model = instantiate(config["model"], vocabulary_size=len(self.vocabulary)).eval()
-        self.config = GenerationConfig(max_words=1_000_000, num_samples=config["streams"])
-
-    def begin(self) -> None:
-        """Begin new texts."""
-        self.texts = generate_ids(self.model, torch.tensor([0]), self.config, self.vocabulary)
-
-    def work(self) -> None:
-        """Draw the next word of each."""
-        next(self.texts)
+def _lightning_parts(config: dict[str, Any], next_turn: Callable[..., None]) -> tuple[Any, LitLanguageModel, Any]:
+    prepare_process()
+    lightning.seed_everything(config["seed"], verbose=False)
+    options = {"callbacks": [TakeTurns(next_turn)], "logger": False, "enable_checkpointing": False}
+    options |= {"enable_progress_bar": False, "max_epochs": 1_000_000, "check_val_every_n_epoch": 1_000_000}
+    trainer, data = instantiate(config["trainer"], **options), instantiate(config["data"])
+    vocabulary = data.corpus.vocabulary
+    model = instantiate(config["model"], vocabulary_size=len(vocabulary))
+    optimizer, scheduler = instantiate(config["optimizer"]), instantiate(config["scheduler"])
+    return trainer, LitLanguageModel(model, vocabulary, {}, optimizer, scheduler), data
 
 
-class Reading(Contender):
-    """The whole corpus at a time, from the cache."""
+def generate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
+    """A step is a word of each of `num_samples` texts."""
+    torch.manual_seed(config["seed"])
+    vocabulary = instantiate(config["data"]).corpus.vocabulary
+    model = instantiate(config["model"], vocabulary_size=len(vocabulary)).eval()
+    generation = GenerationConfig(max_words=config["words"], num_samples=config["num_samples"])
+    next_turn()
+    while True:
+        for _ in generate_ids(model, torch.tensor([vocabulary.eos_id]), generation, vocabulary):
+            next_turn()
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.splits = Splits(*map(Path, config["files"]))
-        self.cache_dir = Path(config["data"]["cache_dir"]).expanduser()
 
-    def work(self) -> None:
-        """Make the corpus ready."""
-        load_corpus(self.splits, self.cache_dir)
+def read(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
+    """A step is the whole corpus, from the cache."""
+    next_turn()
+    while True:
+        load_corpus(Splits(*map(Path, config["files"])), Path(config["data"]["cache_dir"]).expanduser())
+        next_turn()

@@ -1,88 +1,93 @@
-"""Sides that take turns, each in a process of its own, so that a noisy machine hurts all of them alike."""
+"""Sides that take turns, each in a process of its own, so that a noisy machine slows all of them alike."""
 
-import importlib
 import multiprocessing
-import threading
+import re
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-from lm.benchmark.contender import Contender, peak_bytes
+import psutil
+from torch.utils.benchmark import Timer
+
 from lm.config.cli import users_mistake
 from lm.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Side:
-    """Who runs.
+    """What one side does, and what was measured.
 
     Attributes:
         name: for people.
-        contender: the dotted name of a class of `lm.benchmark.plain` or `lm.benchmark.ours`.
-        config: what it is made from, in primitive types.
-        per_step: how many of what the race compares it gets done in a step.
-    """
-
-    name: str
-    contender: str
-    config: dict[str, Any]
-    per_step: int = 1
-
-
-@dataclass
-class Result:
-    """What a side reached.
-
-    Attributes:
-        seconds: for one of what the race compares, of each round.
-        megabytes: of memory that the steps took at their peak, beyond what was there before the first.
+        function: a function of `lm.benchmark.plain` or `lm.benchmark.ours`, by its dotted name.
+        config: the function's argument, in primitive types.
+        per_step: how many words, texts or windows a step gets done.
+        seconds: for one of them, in each round.
+        megabytes: of memory at the peak, beyond those before the first step.
         losses: in nats, of each training step.
     """
 
+    name: str
+    function: str
+    config: dict[str, Any]
+    per_step: int = 1
     seconds: list[float] = field(default_factory=list)
     megabytes: float = 0.0
     losses: list[float] = field(default_factory=list)
 
 
-def race(sides: Sequence[Side], rounds: int, steps: int) -> dict[str, Result]:
-    """Let the sides take turns of so many steps each; the first round warms up and does not count.
-
-    Raises:
-        UserError: if what a side is asked for cannot be done.
-        RuntimeError: if a side fails otherwise, with its traceback.
-    """
+def race(sides: Sequence[Side], rounds: int, steps: int) -> None:
+    """Let sides take turns of so many steps each; the first round warms up and does not count."""
     context = multiprocessing.get_context("spawn")
-    lines, processes = {}, []
+    started = []
     try:
         for side in sides:
-            lines[side.name], theirs = context.Pipe()
-            processes.append(context.Process(target=_serve, args=(theirs, side)))
-            processes[-1].start()
+            line, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, side))
+            process.start()
+            started.append((side, process, line))
             theirs.close()
-            _receive(lines[side.name])  # one side at a time builds its model
-        results = {side.name: Result() for side in sides}
+            _receive(line)  # one side at a time builds its model
+            side.megabytes = -_megabytes(process.pid, reset_peak=True)
         for number in range(rounds + 1):
-            for name, line in lines.items():
-                seconds = _ask(line, steps)
-                if number:
-                    results[name].seconds.append(seconds)
-        for name, line in lines.items():
-            results[name].megabytes, results[name].losses = _ask(line, None)
-        return results
+            for side, _, line in started:
+                timer = Timer("step(side, line)", globals={"step": _step, "side": side, "line": line})
+                seconds = timer.timeit(steps).median / side.per_step
+                side.seconds += [seconds] if number else []
+        for side, process, _ in started:
+            side.megabytes += _megabytes(process.pid)
     finally:
-        for process in processes:
-            process.kill()  # Lightning's loops do not end when asked to
+        for _, process, _ in started:
+            process.kill()  # Lightning ignores SIGTERM until a step ends
             process.join()
 
 
-def _ask(line: Connection, steps: int | None) -> Any:
-    line.send(steps)
-    return _receive(line)
+def _work(line: Connection, side: Side) -> None:
+    """The process of a side: it answers each message with the step's loss, or with what went wrong."""
+
+    def next_turn(loss: float | None = None) -> None:
+        line.send(loss)
+        line.recv()
+
+    try:
+        resolve_name(side.function)(side.config, next_turn)
+    except Exception as error:
+        message = users_mistake(error)
+        line.send(UserError(message) if message else RuntimeError(f"{side.name} failed:\n{traceback.format_exc()}"))
 
 
-def _receive(line: Connection) -> Any:
+def _step(side: Side, line: Connection) -> None:
+    line.send(None)
+    loss = _receive(line)
+    side.losses += [] if loss is None else [loss]
+
+
+def _receive(line: Connection) -> float | None:
     try:
         answer = line.recv()
     except EOFError:
@@ -92,33 +97,11 @@ def _receive(line: Connection) -> Any:
     return answer
 
 
-def _serve(line: Connection, side: Side) -> None:
-    """The process of one side: make it, and let it work in the main thread while another one asks and times."""
-    try:
-        module, _, name = side.contender.rpartition(".")
-        contender: Contender = getattr(importlib.import_module(module), name)(side.config)
-        threading.Thread(target=_answer, args=(line, side, contender), daemon=True).start()
-        contender.run()
-    except Exception as error:
-        message = users_mistake(error)
-        line.send(UserError(message) if message else RuntimeError(f"{side.name} failed:\n{traceback.format_exc()}"))
-
-
-def _answer(line: Connection, side: Side, contender: Contender) -> None:
-    """Time as many steps as asked for, until there is no more to do."""
-    try:
-        _time(line, side, contender)
-    except Exception:
-        line.send(RuntimeError(f"{side.name} failed:\n{traceback.format_exc()}"))
-
-
-def _time(line: Connection, side: Side, contender: Contender) -> None:
-    import torch
-    from torch.utils.benchmark import Timer
-
-    timer = Timer("step()", globals={"step": contender.step}, num_threads=torch.get_num_threads())
-    line.send(True)
-    while (steps := line.recv()) is not None:
-        contender.begin()
-        line.send(timer.timeit(steps).median / side.per_step)
-    line.send(((peak_bytes() - contender.resting_bytes) / 1e6, contender.losses))
+def _megabytes(pid: int | None, reset_peak: bool = False) -> float:
+    """The most memory that a process has held since the last reset; what it holds now, where the system is not Linux."""
+    if reset_peak:
+        with suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="utf-8")
+    status = Path(f"/proc/{pid}/status")
+    peak = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
+    return 1024 * int(peak[1]) / 1e6 if peak else psutil.Process(pid).memory_info().rss / 1e6

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lm.benchmark.plan import races
-from lm.benchmark.race import Result, Side, race
+from lm.benchmark.race import Side, race
 from lm.benchmark.report import chart, rows, table
 from lm.errors import UserError
+from scripts.benchmark import races
 from tests.conftest import CONF
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
@@ -44,12 +44,12 @@ def test_every_kind_of_work_can_be_raced_and_is_printed_and_written(text_folder,
 
 
 def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first():
-    named = plan("work=[train]")
-    assert [each.model for each in named] == ["rnn_tanh", "lstm", "gru", "transformer", "lstm_650_tied"]
-    assert all(each.sides[0].name == "plain" for each in named)
-    tied = named[-1].sides[1].config["model"]
+    named = plan("work=[train]")  # (work, model, sides)
+    assert [model for _, model, _ in named] == ["rnn_tanh", "lstm", "gru", "transformer", "lstm_650_tied"]
+    assert all(sides[0].name == "plain" for *_, sides in named)
+    tied = named[-1][2][1].config["model"]
     assert (tied["core"]["hidden_size"], tied["head"]["tie_weights"]) == (650, True)
-    adaptive = named[1].sides[-1].config["model"]["head"]["_target_"]
+    adaptive = named[1][2][-1].config["model"]["head"]["_target_"]
     assert adaptive == "lm.models.AdaptiveHead"
 
 
@@ -69,12 +69,11 @@ def test_what_cannot_be_run_is_refused_by_name(override, message):
 
 
 def test_ratios_are_to_the_first_side_and_losses_of_the_last_third():
-    results = {
-        "plain": Result([0.2, 0.4, 0.3], 100.0, [9.0, 9.0, 3.0]),
-        "fast": Result([0.1, 0.1, 0.1], 25.0, [9.0, 9.0, 2.0]),
-    }
-    [each] = plan("work=[train]", "only=[gru]")
-    plain, fast = rows(each, results)
+    sides = [
+        Side("plain", "", {}, 1, [0.2, 0.4, 0.3], 100.0, [9.0, 9.0, 3.0]),
+        Side("fast", "", {}, 1, [0.1, 0.1, 0.1], 25.0, [9.0, 9.0, 2.0]),
+    ]
+    plain, fast = rows("training step", "gru", sides)
     assert (plain["times_faster"], plain["memory"], plain["loss"]) == (1, 1, 3)
     assert fast["times_faster"] == pytest.approx(3)
     assert (fast["memory"], fast["loss"], fast["spread"]) == (0.25, 2, 0)
@@ -92,4 +91,4 @@ def test_a_side_that_cannot_be_built_is_one_line(text_folder, tmp_path):
 
 def test_a_side_that_fails_says_why():
     with pytest.raises(RuntimeError, match=r"(?s)broken failed.*KeyError"):
-        race([Side("broken", "lm.benchmark.plain.Reading", {})], rounds=1, steps=1)
+        race([Side("broken", "lm.benchmark.plain.read", {})], rounds=1, steps=1)

@@ -1,4 +1,4 @@
-"""The yardstick computes what our models compute, and reads the text that our corpus holds."""
+"""The baseline computes what our models compute, and reads the text that our corpus holds."""
 
 import pytest
 import torch
@@ -63,14 +63,14 @@ def test_trains_to_the_same_losses_as_ours_from_the_same_weights(name):
 
 def test_reads_as_many_words_as_our_corpus_holds(text_folder):
     files = folder(text_folder)
-    numbers, streams = plain.read_corpus(list(map(str, files)))
+    ids, streams = plain.read_corpus(list(map(str, files)))
     corpus = encode(files, 1, None, None)
     assert [len(stream) for stream in streams] == [len(stream) for stream in corpus[1:]]
-    assert set(numbers) | {"<unk>"} == set(corpus.vocabulary.words)
+    assert set(ids) | {"<unk>"} == set(corpus.vocabulary.words)
 
 
-def test_windows_cover_the_columns_once():
-    text = plain.columns(torch.arange(47), 4)
-    inputs, targets = (torch.cat(parts) for parts in zip(*plain.windows(text, 3), strict=True))
+def test_windows_cover_the_streams_once():
+    text = torch.arange(44).view(4, 11).t()
+    inputs, targets = (torch.cat(parts) for parts in zip(*plain.windows(torch.arange(47), 4, 3), strict=True))
     assert inputs.tolist() == text[:-1].tolist()
     assert targets.tolist() == text[1:].tolist()

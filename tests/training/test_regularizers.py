@@ -7,7 +7,7 @@ import torch
 from hydra.utils import instantiate
 
 from lm.config.overrides import check_command_line
-from lm.data import TextDataModule
+from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
 from lm.models import SoftmaxHead
 from lm.training.regularizers import activation_regularization, temporal_activation_regularization
