@@ -1,4 +1,4 @@
-"""This project's side: Lightning's own loops, without loggers, checkpoints and progress bars.
+"""Our side: Lightning's own loops, without loggers, checkpoints and progress bars.
 
 Each function goes on for ever and calls `next_turn` when it is ready and after each step.
 """

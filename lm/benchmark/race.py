@@ -98,7 +98,7 @@ def _receive(line: Connection) -> float | None:
 
 
 def _megabytes(pid: int | None, reset_peak: bool = False) -> float:
-    """The most memory that a process has held since the last reset; what it holds now, where the system is not Linux."""
+    """The peak of a process's memory since the last reset; what it holds now, where the system is not Linux."""
     if reset_peak:
         with suppress(OSError):
             Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="utf-8")
