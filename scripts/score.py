@@ -32,14 +32,16 @@ def score(config: DictConfig) -> list["Score"]:
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
     from lm.files.atomic import check_writable
+    from lm.files.text import write_text
     from lm.plots import check_format, save_figure
+    from lm.plots.files import FORMATS
 
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
     at_least(0, top=config.top)
     one_of(("table", "json"), format=config.format)
     one_of(MOST_LINES, view=config.view)
     if config.plot:
-        check_format(config.plot)
+        check_format(config.plot, [*FORMATS, "html"] if config.view == "text" else FORMATS)
         check_writable(config.plot)
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
     model = LanguageModel.load(announced_checkpoint(config.ckpt))
@@ -54,7 +56,8 @@ def score(config: DictConfig) -> list["Score"]:
             print_score(scores[-1])
     print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
     if figure:
-        print(f"figure: {save_figure(figure, config.plot)}", file=sys.stderr)
+        written = write_text(figure, config.plot) if isinstance(figure, str) else save_figure(figure, config.plot)
+        print(f"figure: {written}", file=sys.stderr)
     scoring.raise_again("this is the text so far")
     return scores
 
@@ -130,16 +133,17 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
         print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
 
 
-def draw(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure":
-    """Draw lines in the view that `config` names."""
+def draw(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure | str":
+    """Draw lines in the view that `config` names; a text for a .html file is its HTML."""
     from lm.data.vocabulary import words_of_line
-    from lm.plots import attention_maps, log_prob_heat_map, shaded_text
+    from lm.plots import attention_maps, log_prob_heat_map, surprisal_html, surprisal_text
 
     if config.view == "attention":
         words, weights = model.attention(lines[0])
         return attention_maps(weights, words)
     if config.view == "text":
-        return shaded_text([model.score(line, CANDIDATES, config.eos) for line in lines])
+        scores = [model.score(line, CANDIDATES, config.eos) for line in lines]
+        return surprisal_html(scores) if str(config.plot).lower().endswith(".html") else surprisal_text(scores)
     words_of_lines = [words_of_line(line, config.eos) for line in lines]
     return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], words_of_lines)
 

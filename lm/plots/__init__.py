@@ -1,8 +1,8 @@
-"""Pictures of what a model believes."""
+"""Figures of what a model predicts."""
 
 from lm.plots.attention import attention_maps
 from lm.plots.files import check_format, save_figure
 from lm.plots.heat_map import log_prob_heat_map
-from lm.plots.shaded_text import shaded_text
+from lm.plots.surprisal_text import surprisal_html, surprisal_text
 
-__all__ = ["attention_maps", "check_format", "log_prob_heat_map", "save_figure", "shaded_text"]
+__all__ = ["attention_maps", "check_format", "log_prob_heat_map", "save_figure", "surprisal_html", "surprisal_text"]

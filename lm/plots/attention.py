@@ -1,4 +1,4 @@
-"""Where a Transformer looks: a map for each layer and head."""
+"""Attention weights: a map for each layer and head of a Transformer."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ WIDEST = 36.0  # inches, of all heads together: where there are many, the cells 
 def attention_maps(weights: Tensor, words: Sequence[str]) -> Figure:
     """Draw attention weights, a row of panels for each layer and a column for each head.
 
-    Within a panel the word that looks is to the left, the word that it looks at below. The colours follow the root of
-    the weight, so that an even look over many words can be told from none.
+    Within a panel the queries are to the left, the keys below. The colours follow the root of the weight, so that
+    attention spread over many words can be told from none.
 
     Args:
         weights: of one text, `[layers, heads, T, T]`; see `lm.models.attention_weights`.
-        words: the T words that were read.
+        words: the T input words.
     """
     layers, heads, steps, _ = weights.shape
     panel = max(2.0, min(CELL * steps, WIDEST / heads))
@@ -43,7 +43,7 @@ def attention_maps(weights: Tensor, words: Sequence[str]) -> Figure:
         axis.set_xticks(ticks, names, fontsize=size, rotation=90, parse_math=False)
     for axis in panels[:, 0]:
         axis.set_yticks(ticks, names, fontsize=size, parse_math=False)
-    figure.supylabel("the word that looks", fontsize=9)
-    figure.supxlabel("the word that it looks at", fontsize=9)
+    figure.supylabel("query", fontsize=9)
+    figure.supxlabel("key", fontsize=9)
     figure.colorbar(image, ax=panels, label="attention weight (a row sums to 1)", shrink=0.6)
     return figure

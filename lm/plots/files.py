@@ -1,5 +1,6 @@
 """Figures as files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -12,11 +13,7 @@ FORMATS = ("png", "pdf", "svg")
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure in the format that the file's ending names.
-
-    Raises:
-        UserError: if the format is unknown or the file cannot be written.
-    """
+    """Write a figure in the format that the file's ending names."""
     path = Path(path).expanduser()
     form = check_format(path)
     with explain_os_errors(f"write {path}"), atomic_write(path) as file:
@@ -24,13 +21,9 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     return path
 
 
-def check_format(path: str | Path) -> str:
-    """Return the format that the file's ending names.
-
-    Raises:
-        UserError: if it is none of FORMATS.
-    """
+def check_format(path: str | Path, formats: Sequence[str] = FORMATS) -> str:
+    """Return the format that the file's ending names, if it is one of `formats`."""
     form = Path(path).suffix.removeprefix(".").lower()
-    if form not in FORMATS:
-        raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(FORMATS)}.")
+    if form not in formats:
+        raise UserError(f"plot={path} given, but its ending must be one of .{', .'.join(formats)}.")
     return form

@@ -8,17 +8,17 @@ from torch import Tensor
 
 from lm.plots.labels import label
 
-COLUMNS = 1200  # of a panel's picture: more token indices than that share a column
+COLUMNS = 1200  # of a panel: where there are more token indices, several share a column
 
 
 def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]]) -> Figure:
     """Draw log-probabilities, one panel per text: sequence position down, token index across.
 
-    Where several token indices share a column of the picture, it shows the likeliest of them.
+    Where several token indices share a column, it shows the likeliest of them.
 
     Args:
         log_probs: for each text the log-probabilities of every word at every position, `[T, V]`, in nats.
-        words: for each text the words that really came, T of them, written beside the rows.
+        words: for each text the target words, T of them, written beside the rows.
     """
     panels = [_pooled(panel.numpy()) for panel in log_probs]
     height = max(3.0, 0.18 * max(map(len, words)) + 1)

@@ -7,12 +7,13 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 LACKING = "□"
 
 
-def label(word: str, longest: int = 16) -> str:
+def label(word: str, longest: int = 16, family: str = "DejaVu Sans") -> str:
     """The word, cut to at most `longest` characters; a box stands for each that the font cannot draw."""
     short = word if len(word) <= longest else word[: longest - 1] + "…"
-    return "".join(character if _is_drawable(character) else LACKING for character in short)
+    return "".join(character if _is_drawable(character, family) else LACKING for character in short)
 
 
 @cache
-def _is_drawable(character: str) -> bool:
-    return character.isprintable() and bool(get_font(findfont(FontProperties())).get_char_index(ord(character)))
+def _is_drawable(character: str, family: str) -> bool:
+    font = get_font(findfont(FontProperties(family=family)))
+    return character.isprintable() and bool(font.get_char_index(ord(character)))

@@ -9,7 +9,7 @@ from lm.config.checks import above_zero, at_least
 from lm.data.datamodule import TextDataModule
 from lm.language_model import LanguageModel
 from lm.models.attention_weights import has_attention
-from lm.plots import attention_maps, log_prob_heat_map, shaded_text
+from lm.plots import attention_maps, log_prob_heat_map, surprisal_text
 from lm.training.callbacks.fail_safe import FailSafe
 from lm.training.loggers import tensorboard
 from lm.training.module import LitLanguageModel
@@ -79,7 +79,7 @@ class SurprisalText(ValidationSample):
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
         words = model.vocabulary.decode(data.corpus.valid[: self.words])
-        figure = shaded_text([model.score(" ".join(words), self.top, eos=False)])
+        figure = surprisal_text([model.score(" ".join(words), self.top, eos=False)])
         writer.add_figure("samples/surprisal", figure, step)
         if has_attention(model.model):
             most = model.model.core.context or len(words) + 1

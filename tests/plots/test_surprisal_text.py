@@ -1,35 +1,36 @@
-"""The shaded text: every word is there, as dark as it is surprising, with what was expected below."""
+"""Surprisal texts: every word is there, shaded by its surprisal, with the likeliest words below."""
 
 import math
 import warnings
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lm.language_model import Score
-from lm.plots import save_figure, shaded_text
-from lm.plots.shaded_text import HIGHEST, WIDTH
+from lm.plots import save_figure, surprisal_html, surprisal_text
+from lm.plots.surprisal_text import COLUMNS, MAX_SURPRISAL
 
 
 def score(words, likeliest=()):
-    log_probs = [-HIGHEST * i / len(words) for i in range(len(words))]
+    log_probs = [-MAX_SURPRISAL * i / len(words) for i in range(len(words))]
     return Score(words, [word != "zebra" for word in words], log_probs, [list(likeliest)] * len(words))
 
 
 def drawn(*scores):
-    """The picture's axes, and its texts without the legend."""
-    axes = shaded_text(scores).axes[0]
+    """The figure's axes, and its texts without the legend."""
+    axes = surprisal_text(scores).axes[0]
     return axes, [(text.get_text(), *text.get_position()) for text in axes.texts[1:]]
 
 
-def test_words_stand_in_order_shaded_by_surprise_and_unknown_ones_are_framed():
+def test_words_stand_in_order_shaded_by_surprisal_and_unknown_ones_are_framed():
     axes, [_, *texts] = drawn(score(["the", "zebra", "$5"]))
     assert [text for text, *_ in texts] == ["the", "zebra", "$5"]
     for i, patch in enumerate(axes.patches):
         assert patch.get_facecolor() == pytest.approx(colormaps["YlOrRd"](i / 3), abs=0.01)
-    assert [patch.get_linewidth() > 0 for patch in axes.patches] == [False, True, False]
+    assert [patch.get_linestyle() == "dashed" for patch in axes.patches] == [False, True, False]
 
 
 def test_the_likeliest_words_stand_below_each_with_their_probability_and_the_one_that_came_is_bold():
@@ -44,7 +45,7 @@ def test_the_likeliest_words_stand_below_each_with_their_probability_and_the_one
 def test_each_line_begins_anew_with_its_own_perplexity():
     lines = [score(["a", "b"]), score(["c", "d", "e"])]
     axes, texts = drawn(*lines)
-    assert texts[0][0] == f"line 1: 2 words, {HIGHEST / 2:.1f} nats, perplexity {lines[0].perplexity:,.1f}"
+    assert texts[0][0] == f"line 1: 2 words, {MAX_SURPRISAL / 2:.1f} nats, perplexity {lines[0].perplexity:,.1f}"
     assert texts[3][0].startswith("line 2: 3 words")
     assert axes.patches[0].get_x() == axes.patches[2].get_x()
     assert axes.patches[0].get_y() < axes.patches[2].get_y()
@@ -58,12 +59,12 @@ def test_long_lines_are_broken_and_nothing_overlaps_or_is_lost():
     start = places[0][1]
     for (top, _, right), (next_top, left, _) in pairwise(places):
         assert (next_top == top and left > right) or (next_top > top and left == start)
-    assert max(right for _, _, right in places) <= WIDTH
+    assert max(right for _, _, right in places) <= COLUMNS
     assert max(top for top, *_ in places) < axes.get_ylim()[0]
 
 
 def test_every_text_fits_the_cell_that_it_stands_in():
-    figure = shaded_text([score(["iiiiiiii", "WWWWWWWW", "北京", "שלום", "$x_1$"], [("WWWWWW", -0.1)])])
+    figure = surprisal_text([score(["iiiiiiii", "WWWWWWWW", "北京", "שלום", "$x_1$"], [("WWWWWW", -0.1)])])
     cells = [patch.get_window_extent() for patch in figure.axes[0].patches]
     renderer = FigureCanvasAgg(figure).get_renderer()
     texts = [text.get_window_extent(renderer) for text in figure.axes[0].texts[2:]]
@@ -74,8 +75,21 @@ def test_every_text_fits_the_cell_that_it_stands_in():
 def test_words_of_any_script_and_length_are_drawn_without_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        save_figure(shaded_text([score(["北京", "שלום", "x" * 300, "^_{$", "\x07"])]), tmp_path / "x.png")
+        save_figure(surprisal_text([score(["北京", "שלום", "x" * 300, "^_{$", "\x07"])]), tmp_path / "x.png")
 
 
 def test_an_empty_line_is_drawn():
-    assert shaded_text([Score([], [], [], [])]).axes
+    assert surprisal_text([Score([], [], [], [])]).axes
+
+
+def test_the_html_page_has_every_word_escaped_and_loads_nothing():
+    words = ["<script>alert(1)</script>", "zebra", "\x1b[2J", '"quoted"']
+    page = surprisal_html([score(words, [("<unk>", -0.1), ("&amp;", -9.0)])])
+    assert "<script" not in page and "\x1b" not in page
+    assert "http" not in page and "src=" not in page
+    body = page[page.index("<h2>") : page.rindex("</html>")].replace("<br>", "<br/>")
+    spans = ElementTree.fromstring(f"<div>{body}</div>").findall("p/span")
+    assert [span.find("u").text for span in spans] == [words[0], "zebra", "\\x1b[2J", '"quoted"']
+    assert [span.get("class") for span in spans] == [None, "unknown", None, None]
+    assert [(tag.tag, tag.text) for tag in spans[1][1::2]] == [("b", "<unk> 90%"), ("i", "&amp; <1%")]
+    assert spans[1].get("title") == f"log-probability {-MAX_SURPRISAL / 4:.4f} nats"

@@ -1,0 +1,144 @@
+"""A text with each word shaded by its surprisal: as a figure, and as a page of HTML."""
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lm.data import UNK
+from lm.files.text import visible
+from lm.language_model import Score
+from lm.plots.labels import label
+
+MAX_SURPRISAL = 12.0  # nats: rarer than one in a hundred thousand
+COLOURS = ScalarMappable(Normalize(0, MAX_SURPRISAL, clip=True), colormaps["YlOrRd"])
+LEGEND = "below each word: the likeliest words, bold where they came; dashed: not in the vocabulary, scored as <unk>"
+# The figure is a grid of characters: in a monospaced font the width of a word is its length.
+COLUMNS, FONT, CHARACTER = 110, "DejaVu Sans Mono", 6.6  # CHARACTER: width in points at WORD_SIZE
+WORD_SIZE, CANDIDATE_SIZE = 11, 7.5
+LINE = 14.0  # points from one row of characters to the next
+
+
+def surprisal_text(scores: Sequence[Score]) -> Figure:
+    """Draw scored lines as wrapped text, each word shaded by its surprisal, the likeliest words below it."""
+    lines = [list(_rows(score)) for score in scores]
+    row_height = 2 + max((len(each) for score in scores for each in score.likeliest), default=0) * 0.75
+    height = 4 + sum(2 + row_height * len(rows) for rows in lines)
+    figure = Figure(figsize=(COLUMNS * CHARACTER / 72, height * LINE / 72), dpi=120)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, COLUMNS), ylim=(height, 0))
+    axis.axis("off")
+    bar = figure.add_axes((0.02, 1 - 1.7 / height, 0.3, 0.6 / height))
+    figure.colorbar(COLOURS, cax=bar, orientation="horizontal", extend="max").set_label("surprisal (nats)", fontsize=7)
+    bar.tick_params(labelsize=7, length=2, pad=2)
+    axis.text(COLUMNS - 2, 1.5, LEGEND.replace("; ", "\n"), fontsize=7, color="dimgray", ha="right", va="center")
+    top = 4.0
+    for number, (score, rows) in enumerate(zip(scores, lines, strict=True), 1):
+        axis.text(2, top + 0.7, f"line {number}: {_title(score)}", fontsize=8, color="dimgray", va="center")
+        top += 1.5
+        for row in rows:
+            for left, width, i in row:
+                _draw_word(axis, score, i, left, top, width)
+            top += row_height
+        top += 0.5
+    return figure
+
+
+def surprisal_html(scores: Sequence[Score]) -> str:
+    """The same as one self-contained HTML file; a word's title has its log-probability and the likeliest words."""
+    paragraphs = []
+    for number, score in enumerate(scores, 1):
+        words = " ".join(_span(score, i) for i in range(len(score.words)))
+        paragraphs.append(f"<h2>line {number}: {_title(score)}</h2>\n<p>{words}</p>")
+    return PAGE.format(legend=escape(LEGEND), lines="\n".join(paragraphs))
+
+
+def _title(score: Score) -> str:
+    return f"{len(score.words)} words, {-score.log_prob:,.1f} nats, perplexity {score.perplexity:,.1f}"
+
+
+def _candidates(score: Score, i: int) -> list[tuple[str, bool]]:
+    """The likeliest words at a position with their probabilities, and whether each is the one that came."""
+    came = score.words[i] if score.known[i] else UNK
+    return [(f"{label(word, 12, FONT)} {_percent(log_prob)}", word == came) for word, log_prob in score.likeliest[i]]
+
+
+def _percent(log_prob: float) -> str:
+    return f"{math.exp(log_prob):.0%}" if math.exp(log_prob) >= 0.005 else "<1%"
+
+
+def _colours(surprisal: float) -> tuple[str, str]:
+    """The shade of a word, and a colour that can be read on it (luminance of ITU-R BT.709)."""
+    red, green, blue, _ = shade = COLOURS.cmap(min(surprisal / MAX_SURPRISAL, 1.0))
+    return to_hex(shade), "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45 else "black"
+
+
+def _rows(score: Score) -> Iterator[list[tuple[float, float, int]]]:
+    """Wrap words into rows: for each its left edge and width, in characters, and its position in the line."""
+    row: list[tuple[float, float, int]] = []
+    left = 2.0
+    for i, word in enumerate(score.words):
+        lengths = [len(text) * CANDIDATE_SIZE / WORD_SIZE for text, _ in _candidates(score, i)]
+        width = max(len(label(word, 24, FONT)), *lengths, 0) + 1.0
+        if row and left + width > COLUMNS - 2:
+            yield row
+            row, left = [], 2.0
+        row.append((left, width, i))
+        left += width + 0.5
+    yield row
+
+
+def _draw_word(axis: Axes, score: Score, i: int, left: float, top: float, width: float) -> None:
+    shade, ink = _colours(-score.log_probs[i])
+    edge, style = ("none", "solid") if score.known[i] else ("black", "dashed")
+    axis.add_patch(Rectangle((left, top), width, 1.2, facecolor=shade, edgecolor=edge, linestyle=style))
+    centre: dict[str, Any] = {
+        "x": left + width / 2,
+        "ha": "center",
+        "va": "center_baseline",
+        "family": FONT,
+        "parse_math": False,
+    }
+    axis.text(y=top + 0.6, s=label(score.words[i], 24, FONT), fontsize=WORD_SIZE, color=ink, **centre)
+    for row, (text, came) in enumerate(_candidates(score, i)):
+        weight, ink = ("bold", "black") if came else ("normal", "dimgray")
+        axis.text(y=top + 1.6 + 0.75 * row, s=text, fontsize=CANDIDATE_SIZE, weight=weight, color=ink, **centre)
+
+
+def _span(score: Score, i: int) -> str:
+    shade, ink = _colours(-score.log_probs[i])
+    title = f"log-probability {score.log_probs[i]:.4f} nats"
+    came = score.words[i] if score.known[i] else UNK
+    likeliest = "".join(
+        f"<{tag}>{escape(visible(word))} {escape(_percent(log_prob))}</{tag}><br>"
+        for word, log_prob in score.likeliest[i]
+        for tag in ("b" if word == came else "i",)
+    )
+    unknown = "" if score.known[i] else ' class="unknown"'
+    word = escape(visible(score.words[i]))
+    return f'<span{unknown} title="{title}"><u style="background:{shade};color:{ink}">{word}</u>{likeliest}</span>'
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Surprisal</title>
+<style>
+body {{ font: 16px/1.4 sans-serif; max-width: 60em; margin: 1em auto; padding: 0 1em }}
+h2 {{ font-size: 0.8em; color: dimgray }}
+span {{ display: inline-block; vertical-align: top; margin: 0 0.1em 0.5em; font-size: 0.65em }}
+u {{ display: block; text-align: center; text-decoration: none; padding: 0.1em 0.3em; font-size: 1.5em }}
+i, b {{ font-style: normal }}
+.unknown u {{ outline: 1px dashed black }}
+</style>
+<p>Each word is shaded by its surprisal; {legend}.</p>
+{lines}
+</html>
+"""
