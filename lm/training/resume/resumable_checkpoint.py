@@ -104,6 +104,7 @@ class ResumableCheckpoint(OnSignal):
         if is_epoch_done(trainer):
             pl_module.train_state = None  # as at the start of an epoch
             pl_module.train_loss.reset()
+            pl_module.train_penalty.reset()
             self._save(trainer)
         self.give_back()
         self._end_if_asked(trainer)
@@ -119,6 +120,7 @@ class ResumableCheckpoint(OnSignal):
             "random": random_state(),
             "nats": pl_module.train_loss.nats.cpu(),
             "tokens": pl_module.train_loss.tokens.cpu(),
+            "penalty": pl_module.train_penalty.nats.cpu(),
         }
         processes = [own]
         if trainer.world_size > 1:
@@ -176,6 +178,8 @@ def _restore_rank(trainer: Trainer, module: LitLanguageModel, processes: list[di
         for process in processes:
             module.train_loss.nats += process["nats"].to(module.device)
             module.train_loss.tokens += process["tokens"].to(module.device)
+            module.train_penalty.nats += process["penalty"].to(module.device)
+            module.train_penalty.tokens += process["tokens"].to(module.device)
 
 
 def _divide(states: list[State], parts: int, dim: int) -> list[State]:

@@ -24,6 +24,7 @@ class _Process(TypedDict):
     random: dict[str, Any]
     nats: Tensor
     tokens: Tensor
+    penalty: Tensor
 
 
 class _Window(TypedDict):

@@ -2,7 +2,7 @@
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lm.models import RecurrentCore
+from lm.models import Core
 from scripts.train import train
 from tests.conftest import tiny_config
 
@@ -13,7 +13,8 @@ def test_the_projectors_file_holds_no_digits_that_nobody_sees(trained):
 
 
 def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(RecurrentCore, "context", 8)
+    original = Core.__init__
+    monkeypatch.setattr(Core, "__init__", lambda core, **sizes: original(core, **sizes, context=8))
     train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_epochs=1", "test=false", pictures=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

@@ -125,6 +125,20 @@ def test_curves_go_on_without_a_doubled_or_missing_step(text_folder, tmp_path):
     assert steps == list(range(finished(tmp_path)["global_step"]))
 
 
+def test_the_first_log_after_resuming_covers_the_whole_interval(text_folder, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    overrides = (*HARD, *RUNS["lstm"], "regularizer=ar_tar", "trainer.log_every_n_steps=7", "trainer.max_epochs=1")
+    train(tiny_config(text_folder, tmp_path / "whole", *overrides))
+    crash(text_folder, tmp_path / "stopped", 13, *overrides)
+    resumed = f"ckpt={tmp_path}/stopped/checkpoints/last.ckpt"
+    train(tiny_config(text_folder, tmp_path / "stopped", *overrides, resumed))
+    whole, stopped = (EventAccumulator(str(tmp_path / run / "tensorboard")).Reload() for run in ("whole", "stopped"))
+    for tag in ("train/loss", "train/penalty"):
+        logged = [[(event.step, event.value) for event in run.Scalars(tag)] for run in (whole, stopped)]
+        assert logged[0] == logged[1] != []
+
+
 def test_last_finds_the_newest_run_of_the_same_config(text_folder, tmp_path):
     overrides = (*HARD, *RUNS["lstm"], "trainer.max_epochs=1")
     for name in ("first", "second"):
