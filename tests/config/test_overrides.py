@@ -48,7 +48,7 @@ def refusal(command: str) -> str:
         ("score ckpt=x +topp=3", "did you mean top?"),
         ("export ckpt=x format=onnx otu=y", "did you mean out?"),
         ("benchmark stps=3", "did you mean steps?"),
-        ("log_softmax outt=x", "did you mean out?"),
+        ("benchmark outt=x", "did you mean out?"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(command, message):
