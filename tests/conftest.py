@@ -125,35 +125,11 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
     raise AssertionError(f"ended without printing {text!r}")
 
 
-PICTURES = ("log_prob_heat_map", "surprisal_text", "tensorboard_layout")
+FIGURES = ("log_prob_heat_map", "surprisal_text", "tensorboard_layout")
 
 
-def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, pictures: bool = False) -> DictConfig:
-    """The config of a training run of a second or two; pictures would take as long again."""
-    small = (
-        *(f"~callbacks.{name}" for name in PICTURES if not pictures),
-        "data=text",
-        f"data.root={text_folder}",
-        f"data.cache_dir={text_folder}/cache",
-        "data.batch_size=4",
-        "data.eval_batch_size=3",
-        "data.bptt=8",
-        "model.embedding.embedding_size=16",
-        "model.core.hidden_size=16",
-        "trainer.max_epochs=4",
-        "trainer.log_every_n_steps=10",
-        f"run_dir={run_dir}",
-    )
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", [*small, *overrides])
-
-
-def run(script: str, *arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
-
-
-def small(text_folder: Path, *overrides: str) -> list[str]:
+def small(text_folder: Path, *overrides: str, figures: bool = False) -> list[str]:
+    """The command line of a training run of a second or two; figures would take as long again."""
     return [
         "data=text",
         f"data.root={text_folder}",
@@ -163,9 +139,20 @@ def small(text_folder: Path, *overrides: str) -> list[str]:
         "model.embedding.embedding_size=16",
         "model.core.hidden_size=16",
         "trainer.log_every_n_steps=10",
-        *(f"~callbacks.{name}" for name in PICTURES),
+        *(f"~callbacks.{name}" for name in FIGURES if not figures),
         *overrides,
     ]
+
+
+def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, figures: bool = False) -> DictConfig:
+    """The same as a config, for `train`."""
+    own = ("data.eval_batch_size=3", "trainer.max_epochs=4", f"run_dir={run_dir}")
+    return composed("train", *small(text_folder, *own, *overrides, figures=figures))
+
+
+def run(script: str, *arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
 
 
 def composed(script: str, *overrides: str) -> DictConfig:
@@ -192,7 +179,7 @@ def trained(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     def checkpoint(model: str) -> Path:
         if model not in checkpoints:
             run_dir = tmp_path_factory.mktemp(model)
-            train(tiny_config(text_folder, run_dir, f"model={model}", *ADAM, pictures=True))
+            train(tiny_config(text_folder, run_dir, f"model={model}", *ADAM, figures=True))
             checkpoints[model] = run_dir / "checkpoints" / "best.ckpt"
         return checkpoints[model]
 

@@ -15,7 +15,7 @@ from lm.training.callbacks.fail_safe import FailSafe
 from lm.training.module import LitLanguageModel
 from lm.training.sweep import job_row
 from scripts.train import train
-from tests.conftest import PICTURES, make_model, tiny_config
+from tests.conftest import FIGURES, make_model, tiny_config
 
 SHORT = ("model=lstm", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "optimizer.lr=0.01")
 
@@ -106,7 +106,7 @@ def test_no_callback_that_only_shows_something_may_end_a_run():
 
     shows = (callbacks.SampleText, callbacks.LogProbHeatMap, callbacks.SurprisalText, callbacks.TensorBoardLayout)
     assert all(issubclass(each, FailSafe) for each in (*shows, PlainProgress, RichBar))
-    assert {"log_prob_heat_map", "surprisal_text", "tensorboard_layout"} == set(PICTURES)
+    assert {"log_prob_heat_map", "surprisal_text", "tensorboard_layout"} == set(FIGURES)
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf])

@@ -15,7 +15,7 @@ def test_the_projectors_file_holds_no_digits_that_nobody_sees(trained):
 def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_path, monkeypatch):
     original = Core.__init__
     monkeypatch.setattr(Core, "__init__", lambda core, **sizes: original(core, **sizes, context=8))
-    train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_epochs=1", "test=false", pictures=True))
+    train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_epochs=1", "test=false", figures=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert "samples/surprisal" in events.Tags()["images"]
@@ -24,9 +24,9 @@ def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_pat
 
 def test_a_resumed_run_keeps_its_figures_beside_its_curves(text_folder, tmp_path):
     options = ("model=lstm", "test=false", "trainer.limit_train_batches=5")
-    train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=1", pictures=True))
+    train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=1", figures=True))
     last = f"ckpt={tmp_path}/checkpoints/last.ckpt"
-    train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=2", last, pictures=True))
+    train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=2", last, figures=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     steps = [event.step for event in events.Scalars("val/ppl")]

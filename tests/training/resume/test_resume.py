@@ -15,7 +15,7 @@ from lightning import Callback
 
 from lm.errors import UserError
 from scripts.train import train
-from tests.conftest import ADAM, PICTURES, tiny_config, wait_for
+from tests.conftest import ADAM, small, tiny_config, wait_for
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train.py"
 HARD = (
@@ -193,10 +193,8 @@ def test_a_full_disk_is_one_clear_error_and_the_old_checkpoint_stays(tmp_path, m
 
 
 def start(text_folder: Path, runs: Path, *overrides: str) -> subprocess.Popen:
-    small = ["data=text", f"data.root={text_folder}", f"data.cache_dir={text_folder}/cache", "data.batch_size=4"]
-    small += ["data.eval_batch_size=3", "data.bptt=8", "model.embedding.embedding_size=16", "model.core.hidden_size=16"]
-    small += [f"~callbacks.{picture}" for picture in PICTURES]
-    command = [sys.executable, str(SCRIPT), *small, *HARD, "trainer.max_epochs=6", "trainer.log_every_n_steps=10"]
+    options = small(text_folder, "data.eval_batch_size=3", *HARD, "trainer.max_epochs=6")
+    command = [sys.executable, str(SCRIPT), *options]
     command += [*overrides, f"hydra.run.dir={runs}/{time.time_ns()}"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
 
