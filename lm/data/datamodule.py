@@ -30,9 +30,7 @@ class TextDataModule(LightningDataModule):
     eval_batch_size: int = 10  # streams of validation and test text, over all devices
     bptt: int = 35  # steps in a window
     bptt_jitter: bool = False  # vary window lengths, and the learning rate in proportion, as AWD-LSTM does
-    trim_evaluation: bool = (
-        False  # drop the tokens that `batchify` drops, as pytorch/examples does; else score every token
-    )
+    trim_evaluation: bool = False  # drop the tokens that `batchify` drops, as pytorch/examples does
     seed: int = 0  # of the jitter
     vocabulary: Vocabulary | None = None  # of a trained model; None builds it from the training split
     name: str = "text"  # of the corpus, in results
@@ -86,7 +84,7 @@ class TextDataModule(LightningDataModule):
         return Windows(self._own(streams), self.bptt)
 
     def _own(self, streams: Window) -> Window:
-        """This rank's streams, as evenly divided as possible."""
+        """The streams of this rank, divided as evenly as possible."""
         if streams.inputs.size(1) < self._processes:
             raise UserError(
                 f"eval_batch_size={self.eval_batch_size} given, but each of {self._processes} devices needs a stream: "

@@ -23,7 +23,7 @@ Vectors = Iterator[tuple[str, Sequence[str] | Sequence[float], str]]  # word, va
 
 @torch.no_grad()
 def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor) -> int:
-    """Load the vectors of a file into an embedding `[V, E]` and return how many words were found; other rows are unchanged.
+    """Load the vectors of a file into an embedding `[V, E]` and return how many words were found; other rows stay.
 
     The file may be compressed by gzip. In the text format of GloVe each line is a word and its values, separated by
     spaces or tabs; both formats of word2vec start with a line that has the numbers of words and of dimensions. Words

@@ -25,7 +25,7 @@ from lm.training.regularizers import Regularizer
 
 @dataclass
 class Interval:
-    """The time since the last log, validation or start of an epoch, with the number of batches and tokens trained on."""
+    """The time since the last log, validation or start of an epoch, and the number of batches and tokens trained on."""
 
     start: float = field(default_factory=time.perf_counter)
     batches: int = 0
@@ -138,7 +138,7 @@ class LitLanguageModel(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip a fused optimizer's gradients under bf16 autocast, too: only fp16's gradient scaler is incompatible with it.
+        """Clip a fused optimizer's gradients under bf16 autocast, too: only fp16's scaler is incompatible with it.
 
         Lightning refuses both: https://github.com/Lightning-AI/pytorch-lightning/issues/21435
         """
