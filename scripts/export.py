@@ -1,4 +1,4 @@
-"""Take a trained model elsewhere: to ONNX, to Hugging Face, or its word vectors to anywhere."""
+"""Export a trained model to ONNX or Hugging Face, or its word vectors."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Sides that take turns, each in a process of its own, so that a noisy machine slows all of them alike."""
+"""A benchmark whose sides take turns, each in its own process, so that noise on the machine affects all alike."""
 
 import multiprocessing
 import re

@@ -29,7 +29,7 @@ class LMConfig(PretrainedConfig):
 
 
 class DecoderCache(IncrementalDecoder):
-    """The decoder's state in the place of a cache of keys and values, for every core."""
+    """The decoder's state in place of a KV cache, for every core."""
 
     is_compileable = False
     is_croppable = False
@@ -110,7 +110,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        """The state is our own, and the first forward pass makes it."""
+        """The state is our own, created by the first forward pass."""
         return False
 
 

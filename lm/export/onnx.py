@@ -34,11 +34,11 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
     Returns:
         The largest difference in nats between onnxruntime's log-probabilities and torch's.
     """
-    tokens = torch.zeros(5, 3, dtype=torch.long)  # sizes that can be told from each other, and from 1
+    tokens = torch.zeros(5, 3, dtype=torch.long)  # distinct sizes, other than 1
     _, state = model.model(tokens)
     dimensions = [{0: Dim("time"), 1: Dim("batch")}, dynamic_dimensions(model.model, state)]
     names = [f"state_{i}" for i in range(len(leaves(state)))]
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of packages that are not needed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about packages that are not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -1,4 +1,4 @@
-"""All log-probabilities at once: a row for each position, a column for each word of the vocabulary."""
+"""A heat map of all log-probabilities: a row per position, a column per word of the vocabulary."""
 
 from collections.abc import Sequence
 

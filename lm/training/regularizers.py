@@ -1,4 +1,4 @@
-"""Penalties that are added to the training loss, and never to the reported one.
+"""Penalties that are added to the training loss, but not to the reported one.
 
 A regulariser is called with the core's outputs before and after dropout, `[T, B, H]` each, and the model, whose
 weights it may use; it returns a scalar, in nats per token as the loss.
