@@ -1,8 +1,8 @@
 """The baseline: word-level language modelling in straightforward PyTorch, in fp32 and without optimisations.
 
 As in word_language_model of pytorch/examples: log_softmax over all words, NLLLoss, SGD by hand, and generation that
-reads the whole text again for each word of a Transformer. It uses nothing of this project and no Lightning.
-Each function goes on for ever and calls `next_turn` when it is ready and after each step, with a training step's loss.
+re-encodes the whole text for each word of a Transformer. It uses nothing of this project and no Lightning.
+Each function runs forever and calls `next_turn` when it is ready and after each step, with a training step's loss.
 """
 
 import itertools

@@ -20,7 +20,7 @@ from lm.errors import UserError
 
 @dataclass
 class Side:
-    """What one side does, and what was measured.
+    """One side of a race: its work and its measurements.
 
     Attributes:
         name: for people.
@@ -68,7 +68,7 @@ def race(sides: Sequence[Side], rounds: int, steps: int) -> None:
 
 
 def _work(line: Connection, side: Side) -> None:
-    """The process of a side: it answers each message with the step's loss, or with what went wrong."""
+    """The process of a side: it answers each message with the step's loss or an error."""
 
     def next_turn(loss: float | None = None) -> None:
         line.send(loss)

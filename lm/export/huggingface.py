@@ -115,7 +115,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
 
 
 def _checked(config: LMConfig) -> object:
-    """The stored config of the model, if there is nothing beside it that transformers would fetch code for."""
+    """The stored config of the model, provided that nothing else would make transformers download code."""
     attention = config._attn_implementation
     if attention not in (None, "eager", "sdpa"):  # the name of a repository of kernels
         raise UserError(f"The config is refused: attn_implementation is {shown(attention)}, which this model has not.")

@@ -1,6 +1,6 @@
 """Validation of what a resumed run reads from its checkpoint besides the model; errors in one line.
 
-The file may be damaged, of another release or from a stranger. Its parts are restored by Lightning and by optimizers,
+The file may be damaged, of another release or untrusted. Its parts are restored by Lightning and by optimizers,
 each in its own way; a part that is missing would be left out without a word.
 """
 
