@@ -42,7 +42,7 @@ class Side:
 
 
 def race(sides: Sequence[Side], rounds: int, steps: int) -> None:
-    """Let sides take turns of so many steps each; the first round warms up and does not count."""
+    """Run the sides in turns of `steps` steps each; the first round is a warm-up and is not measured."""
     context = multiprocessing.get_context("spawn")
     started = []
     try:

@@ -29,7 +29,7 @@ class Checkpoint(NamedTuple):
 
 
 def entry(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
-    """What we add to Lightning's checkpoint, under KEY."""
+    """Our entry in Lightning's checkpoint, under KEY."""
     return {"config": config, "vocabulary": vocabulary.words}
 
 

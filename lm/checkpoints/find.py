@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lm.errors import UserError
 
-RUNS = Path("runs/train")  # where scripts/train.py puts its runs; see hydra.run.dir in conf/train.yaml
+RUNS = Path("runs/train")  # the folder of scripts/train.py's runs; see hydra.run.dir in conf/train.yaml
 NEWEST = {"last": "last.ckpt", "best": "best.ckpt"}
 EXPORTED = ("config.json", "model.safetensors")  # any of them marks an exported folder
 SHOWN = 5  # paths in a message

@@ -64,7 +64,7 @@ def stored_model(config: Any, vocabulary_size: int, weights: Mapping[str, Tensor
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
-    """Check that weights are finite real numbers, each with its own memory."""
+    """Check that weights are finite real numbers without shared memory, except tied weights."""
     for name, weight in weights.items():
         if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.is_quantized:
             raise UserError(f"the weight {shown(name)} is not a dense tensor")

@@ -1,4 +1,4 @@
-"""How this process was started: by hand, by torchrun or by SLURM; for the first time or again."""
+"""How this process was launched: by hand, torchrun or SLURM, for the first time or as a restart."""
 
 import os
 from datetime import datetime

@@ -19,7 +19,7 @@ _has_said = False
 
 
 def handle_signals() -> None:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, and end in one line where nothing catches it."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, and exit with one line if uncaught."""
     for signum in NAMES:
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(signum, _interrupt)

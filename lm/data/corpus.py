@@ -19,7 +19,7 @@ from lm.files.atomic import atomic_write
 from lm.files.errors import explain_os_errors, warn
 from lm.files.text import read_lines
 
-FORMAT = 4  # of the cache; raise it when encoding changes
+FORMAT = 4  # version of the cache format; increment it when encoding changes
 
 
 class Corpus(NamedTuple):

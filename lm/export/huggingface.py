@@ -18,7 +18,7 @@ from lm.errors import UserError
 from lm.generation.incremental import IncrementalDecoder
 from lm.models import CausalLM
 
-# what `generate` calls the state: transformers 5.24 has renamed it
+# the name of the state in `generate`, renamed in transformers 5.24
 STATE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 

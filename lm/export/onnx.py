@@ -63,7 +63,7 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
 
 
 def largest_difference(model: CausalLM, path: Path) -> float:
-    """Between onnxruntime's log-probabilities and torch's, in nats, over texts fed in parts."""
+    """The difference between onnxruntime's and torch's log-probabilities, in nats, over texts fed in parts."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path)

@@ -8,7 +8,7 @@ FEW = 8  # rows up to which batched products are faster: 5 × for one row, 2 × 
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What `F.linear` computes: `[…, H]`, `[V, H]`, `[V]` → `[…, V]`.
+    """A drop-in for `F.linear`: `[…, H]`, `[V, H]`, `[V]` → `[…, V]`.
 
     On a CPU a product with few rows runs in one thread, below memory bandwidth. As a batch of two halves it is
     dispatched to torch's own kernel, which uses all threads and reads the matrix once.

@@ -59,7 +59,7 @@ def check_windows(trainer: DictConfig, data: "TextDataModule") -> None:
 
 
 def _limited(split: str, trainer: DictConfig, windows: Windows) -> int:
-    """How many of the windows of a split are used."""
+    """The number of windows of a split that are used."""
     key = f"limit_{split}_batches"
     limit = trainer[key]
     if isinstance(limit, float) and 0 < limit * len(windows) < 1:
@@ -127,7 +127,7 @@ def _check_validates_each_time(trainer: DictConfig) -> None:
     for key, fails in {
         "limit_val_batches": trainer.limit_val_batches == 0,
         "check_val_every_n_epoch": trainer.check_val_every_n_epoch is None,
-        "val_check_interval": not isinstance(trainer.val_check_interval, int | float),  # it is a time
+        "val_check_interval": not isinstance(trainer.val_check_interval, int | float),  # then it is a time
     }.items():
         if fails:
             raise UserError(

@@ -70,7 +70,7 @@ class LitLanguageModel(LightningModule):
         self.accumulated = AccumulatedWindows()
         self.interval = Interval()
         self.is_logging_step = False
-        self.validated_step: int | None = None  # the step after which the last validation took place
+        self.validated_step: int | None = None  # the step of the last validation
 
     def on_fit_start(self) -> None:
         if self.trainer.world_size > 1:  # each rank draws its own dropout masks

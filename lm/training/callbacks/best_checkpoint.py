@@ -19,7 +19,7 @@ class BestCheckpoint(ModelCheckpoint):
     stores its own metrics, so a run folder may be moved, copied or pruned between runs.
     """
 
-    metrics: dict[str, dict[str, float]]  # of each kept file: those of its validation, and its step
+    metrics: dict[str, dict[str, float]]  # of each kept file: its validation metrics and step
     writing: str | None = None  # the file that is being written
 
     @property

@@ -31,7 +31,7 @@ class PlainProgress(FailSafe, ProgressBar):
 
     is_silent = False
 
-    def disable(self) -> None:  # which Lightning calls in every rank but the first
+    def disable(self) -> None:  # called by Lightning on every rank but 0
         self.is_silent = True
 
     def on_train_batch_end(

@@ -60,7 +60,7 @@ class GracefulStop(OnSignal):
         self._stop_if_asked(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM from Lightning, whose handler would wait for the other processes and then exit with code 0."""
+        """Replace Lightning's SIGTERM handler, which would wait for the other processes and then exit with code 0."""
         signals.restore()
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
@@ -77,7 +77,7 @@ class GracefulStop(OnSignal):
 
 
 def any_rank(trainer: Trainer, decision: object) -> bool:
-    """Whether any rank says so: all ranks must act at the same step."""
+    """Whether it is true on any rank, since all must act at the same step."""
     if trainer.world_size == 1:
         return bool(decision)
     return trainer.strategy.reduce_boolean_decision(bool(decision), all=False)
