@@ -25,7 +25,7 @@ def log_probability(gap: Tensor, stable: bool) -> Tensor:
 
 
 def losses_and_gradients(logits: Tensor, target: int) -> dict[str, tuple[float, Tensor]]:
-    """The loss in nats of one target, and its gradient by the logits `[V]`, computed in three ways."""
+    """The loss in nats of one target, and its gradient with respect to the logits `[V]`, computed in three ways."""
     losses = {
         "NLLLoss of log(softmax)": lambda x, y: F.nll_loss(x.softmax(-1).log(), y),
         "NLLLoss of log_softmax": lambda x, y: F.nll_loss(x.log_softmax(-1), y),

@@ -1,8 +1,8 @@
-"""The one exception that means: the user can mend this."""
+"""Invalid user input; scripts print it without a traceback."""
 
 
 class UserError(ValueError):
-    """A mistake in what was asked for: its message names what was given, what is allowed and what to do.
+    """Invalid user input: the message names what was given, what is allowed and what to do.
 
-    Scripts print the message alone; any other exception is a defect of ours and keeps its traceback.
+    Scripts print only the message; any other exception is a bug and keeps its traceback.
     """

@@ -34,7 +34,7 @@ class Score:
     words: list[str]  # as they were given, with `<eos>` at the end if it was scored
     known: list[bool]  # by the vocabulary; if not, the log-probability is that of `<unk>`
     log_probs: list[float]
-    likeliest: list[list[tuple[str, float]]]  # at each position the model's first choices, with log-probabilities
+    likeliest: list[list[tuple[str, float]]]  # the `top` most probable words at each position, with log-probabilities
 
     @property
     def log_prob(self) -> float:
@@ -48,10 +48,10 @@ class Score:
 
 
 class LanguageModel:
-    """A CausalLM, which is put into evaluation mode, its vocabulary, and the config of the run that trained it.
+    """A CausalLM in evaluation mode, its vocabulary, and the config of the run that trained it.
 
-    What generates takes a GenerationConfig, its fields as keyword arguments, or both; the latter take precedence. The
-    lines of its prompt end with `<eos>`, as in a corpus.
+    Generating methods take a GenerationConfig, its fields as keyword arguments, or both; keyword arguments take
+    precedence. Lines of a prompt end with `<eos>`, as in a corpus.
     """
 
     def __init__(self, model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any] | None = None) -> None:
@@ -61,7 +61,7 @@ class LanguageModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "LanguageModel":
-        """The model of a checkpoint, an exported folder or a run, on the CPU; `path` as `ckpt=` in the scripts."""
+        """The model of a checkpoint, an exported folder or a run, on the CPU; `path` as in the scripts' `ckpt=`."""
         path = find_checkpoint(path)
         stored = read_folder(path) if path.is_dir() else checkpoint.load(path)
         return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config)
@@ -71,11 +71,11 @@ class LanguageModel:
         return [word for word in words_of(text) if word not in self.vocabulary]
 
     def log_prob(self, text: str, eos: bool = True) -> float:
-        """The log-probability of a text in nats: the sum over its lines, each scored by itself, without blank ones."""
+        """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently."""
         return sum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
-        """Score words separated by white space and, with `eos`, the line's end; name the `top` likeliest at each."""
+        """Score whitespace-separated words and, with `eos`, the end of line; list the `top` likeliest for each."""
         words = words_of_line(line, eos)
         log_probs, likeliest = [], []
         for targets, rows in self._decode_line(words):
@@ -98,7 +98,7 @@ class LanguageModel:
     def stream(
         self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any
     ) -> Iterator[list[str | None]]:
-        """Yield the next word of each sample as it is drawn; None when a sample is finished and others go on."""
+        """Yield the next word of each sample as it is drawn; None for a finished sample while others continue."""
         config = replace(config, **options)
         if (beams := config.num_beams) > 1:
             raise UserError(f"num_beams={beams} given, but a beam search does not yield word by word: use generate.")
@@ -145,13 +145,13 @@ class LanguageModel:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, with `<eos>` where a line ends: what `pieces` undoes."""
+    """The words of a text, with `<eos>` at each line's end; the inverse of `pieces`."""
     *lines, last = split_lines(text)
     return [word for line in lines for word in words_of_line(line)] + words_of_line(last, eos=False)
 
 
 def pieces(words: Iterable[str]) -> Iterator[str]:
-    """Yield the text of words one by one: a space between them, a new line where `<eos>` stands."""
+    """Yield the text of words one by one: a space between them, a newline for `<eos>`."""
     space = ""
     for word in words:
         yield "\n" if word == EOS else space + word

@@ -22,7 +22,7 @@ GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 
 
 def benchmark(config: DictConfig) -> list[dict]:
-    """Run the races that `config` asks for, print and write what they came to, and return the rows."""
+    """Run the races that `config` selects, print and write the results, and return the rows."""
     from rich.console import Console
 
     from lm.benchmark.race import race

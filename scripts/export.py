@@ -1,4 +1,4 @@
-"""Take a trained model elsewhere: to ONNX, to Hugging Face, or its word vectors to anywhere."""
+"""Export a trained model to ONNX or Hugging Face, or its word vectors."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ ENDINGS = {"onnx": ".onnx", "folder": "", "vectors": ".vectors.txt"}
 
 
 def export(config: DictConfig) -> Path:
-    """Write what `config` asks for and return where it lies."""
+    """Export in the format that `config` selects and return the path."""
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint, beside
     from lm.config.checks import one_of

@@ -49,7 +49,7 @@ def score(config: DictConfig) -> list["Score"]:
     print_score = print_json if config.format == "json" else print_table
 
     scores = []
-    with Interruptible() as scoring:  # a text may have no end, such as `tail -f` gives
+    with Interruptible() as scoring:  # the text may be endless, as from `tail -f`
         for line in lines:
             warn_of_unknown_words(model.unknown(line))
             scores.append(model.score(line, config.top, config.eos))
@@ -121,7 +121,7 @@ def print_json(scored: "Score") -> None:
 
 
 def print_total(scores: Sequence["Score"], file: TextIO) -> None:
-    """Print the sum over all lines, and whether it says anything."""
+    """Print the sum over all lines, and warn if it is meaningless."""
     from lm.data import EOS
     from lm.evaluation.perplexity import perplexity
 

@@ -1,4 +1,4 @@
-"""Train a language model, test its best checkpoint, and print what came of it."""
+"""Train a language model, test its best checkpoint, and print the results."""
 
 import math
 from pathlib import Path
@@ -81,7 +81,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     try:
         if config.test:
             metrics |= test_metrics(trainer, module, data)
-    finally:  # the validation's numbers stay, whatever ends the test
+    finally:  # keep the validation results, however the test ends
         if trainer.is_global_zero:
             log_hyperparameters(trainer, plain_config, metrics)
             write_json(metrics, Path(config.run_dir, METRICS_FILE))
@@ -104,7 +104,7 @@ def begin_with_vectors(model: "CausalLM", vocabulary: "Vocabulary") -> None:
 
 
 def validation_perplexity(config: DictConfig) -> float | None:
-    """Train, and return what a sweeper minimises; None, a failure, where there is no such number."""
+    """Train, and return what a sweeper minimises; None, a failure, if it is not finite."""
     perplexity = train(config).get("val/ppl", math.nan)
     return perplexity if math.isfinite(perplexity) else None
 

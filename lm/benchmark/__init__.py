@@ -1,1 +1,1 @@
-"""How fast is this project? Its own loops against a plain PyTorch loop, in turns on the same machine."""
+"""A benchmark of this project's loops against a plain PyTorch loop, taking turns on one machine."""

@@ -1,6 +1,6 @@
 """Our side: Lightning's own loops, without loggers, checkpoints and progress bars.
 
-Each function goes on for ever and calls `next_turn` when it is ready and after each step.
+Each function runs forever and calls `next_turn` when it is ready and after each step.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""The baseline: word-level language modelling as one would first write it in PyTorch, in fp32 and without tricks.
+"""The baseline: word-level language modelling in straightforward PyTorch, in fp32 and without optimisations.
 
 As in word_language_model of pytorch/examples: log_softmax over all words, NLLLoss, SGD by hand, and generation that
-reads the whole text again for each word of a Transformer. It uses nothing of this project and no Lightning.
-Each function goes on for ever and calls `next_turn` when it is ready and after each step, with a training step's loss.
+re-encodes the whole text for each word of a Transformer. It uses nothing of this project and no Lightning.
+Each function runs forever and calls `next_turn` when it is ready and after each step, with a training step's loss.
 """
 
 import itertools
@@ -114,7 +114,7 @@ def evaluate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
 
 @torch.no_grad()
 def generate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
-    """A step is a word; a new text begins after `words` of them."""
+    """A step is a word; a new text starts after `words` of them."""
     torch.manual_seed(config["seed"])
     ids, _ = read_corpus(config["files"])
     model = Model(len(ids), config["model"]).eval()

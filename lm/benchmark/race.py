@@ -1,4 +1,4 @@
-"""Sides that take turns, each in a process of its own, so that a noisy machine slows all of them alike."""
+"""A benchmark whose sides take turns, each in its own process, so that noise on the machine affects all alike."""
 
 import multiprocessing
 import re
@@ -20,7 +20,7 @@ from lm.errors import UserError
 
 @dataclass
 class Side:
-    """What one side does, and what was measured.
+    """One side of a race: its work and its measurements.
 
     Attributes:
         name: for people.
@@ -42,7 +42,7 @@ class Side:
 
 
 def race(sides: Sequence[Side], rounds: int, steps: int) -> None:
-    """Let sides take turns of so many steps each; the first round warms up and does not count."""
+    """Run the sides in turns of `steps` steps each; the first round is a warm-up and is not measured."""
     context = multiprocessing.get_context("spawn")
     started = []
     try:
@@ -68,7 +68,7 @@ def race(sides: Sequence[Side], rounds: int, steps: int) -> None:
 
 
 def _work(line: Connection, side: Side) -> None:
-    """The process of a side: it answers each message with the step's loss, or with what went wrong."""
+    """The process of a side: it answers each message with the step's loss or an error."""
 
     def next_turn(loss: float | None = None) -> None:
         line.send(loss)

@@ -1,4 +1,4 @@
-"""What a race came to: rows, a table, a bar chart."""
+"""The results of a race: rows, a table, a bar chart."""
 
 import platform
 import statistics
@@ -40,7 +40,7 @@ def rows(work: str, model: str, sides: Sequence[Side]) -> Iterator[dict[str, Any
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers hold for."""
+    """The machine and versions that the numbers hold for."""
     cpu = torch.cpu.get_capabilities()
     return {
         "processor": cpu.get("cpu_name") or platform.processor(),

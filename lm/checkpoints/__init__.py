@@ -1,1 +1,1 @@
-"""Stored models: where they lie, their formats, and the checks of files that may come from a stranger."""
+"""Stored models: finding them, their formats, and the validation of untrusted files."""

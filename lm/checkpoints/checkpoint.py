@@ -15,12 +15,12 @@ from lm.data.vocabulary import EOS, UNK, Vocabulary, is_word
 from lm.errors import UserError
 from lm.models import CausalLM
 
-KEY = "lm"  # where our own entry stands among Lightning's
-WEIGHTS = "model."  # what Lightning puts before the names of the model's weights
+KEY = "lm"  # the key of our entry in Lightning's checkpoint
+WEIGHTS = "model."  # Lightning's prefix of the names of the model's weights
 
 
 class Checkpoint(NamedTuple):
-    """All that it takes to use a trained model, and the steps it was trained for."""
+    """Everything needed to use a trained model, and the number of training steps."""
 
     config: dict[str, Any]
     vocabulary: Vocabulary
@@ -29,31 +29,31 @@ class Checkpoint(NamedTuple):
 
 
 def entry(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
-    """What we add to Lightning's checkpoint, under KEY."""
+    """Our entry in Lightning's checkpoint, under KEY."""
     return {"config": config, "vocabulary": vocabulary.words}
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU without running any code that it may carry."""
+    """Read a checkpoint onto the CPU without executing any code in it."""
     path = find_checkpoint(path)
     try:
         _check_parts(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
-    except Exception as error:  # random bytes fail in many ways
+    except Exception as error:  # damaged files raise many errors
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
         entry = stored[KEY]
         return checked(stored["state_dict"], entry["config"], entry["vocabulary"], stored["global_step"])
     except UserError as error:
         raise UserError(f"The checkpoint {path} is refused: {error}.") from error
-    except Exception as error:  # a stranger's file may hold anything
+    except Exception as error:  # untrusted files may contain anything
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 
 
 def checked(weights: Any, config: Any, vocabulary: Any, step: Any = 0) -> Checkpoint:
-    """The parts of a stored model, where they are what they should be."""
+    """The validated parts of a stored model."""
     check_plain(config, "its config")
     sections = {f"config.{name}": config.get(name) for name in ("model", "data")} if type(config) is dict else {}
     for name, value in {"state_dict": weights, "config": config, **sections}.items():
@@ -67,7 +67,7 @@ def checked(weights: Any, config: Any, vocabulary: Any, step: Any = 0) -> Checkp
 
 
 def _checked_vocabulary(words: Any) -> Vocabulary:
-    """The vocabulary of a stored model: a list of different words, `<unk>` and `<eos>` among them."""
+    """The vocabulary of a stored model: a list of distinct words, including `<unk>` and `<eos>`."""
     if type(words) is not list:
         raise UserError(f"its vocabulary is {shown(words)}, but it must be a list")
     seen: set[str] = set()
@@ -86,7 +86,7 @@ def _checked_vocabulary(words: Any) -> Vocabulary:
 
 
 def _check_parts(path: Path) -> None:
-    """Check what torch.load does not: that nothing unpacks to more than the file, and that the checksums are right."""
+    """Check what torch.load does not: that no archive expands beyond its size (zip bombs), and its checksums."""
     with zipfile.ZipFile(path) as parts:
         if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
             raise ValueError("its parts are larger than the file")

@@ -1,4 +1,4 @@
-"""What `ckpt=` may be: a file, an exported folder, a run folder, or `last` or `best` of the newest run."""
+"""The values of `ckpt=`: a file, an exported folder, a run folder, or `last` or `best` of the newest run."""
 
 import os
 import sys
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lm.errors import UserError
 
-RUNS = Path("runs/train")  # where scripts/train.py puts its runs; see hydra.run.dir in conf/train.yaml
+RUNS = Path("runs/train")  # the folder of scripts/train.py's runs; see hydra.run.dir in conf/train.yaml
 NEWEST = {"last": "last.ckpt", "best": "best.ckpt"}
-EXPORTED = ("config.json", "model.safetensors")  # any of them makes a folder an exported one
+EXPORTED = ("config.json", "model.safetensors")  # any of them marks an exported folder
 SHOWN = 5  # paths in a message
 
 
@@ -37,7 +37,7 @@ def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUN
 
 
 def announced_checkpoint(given: str | Path) -> Path:
-    """`find_checkpoint`, which says on stderr what it has found where that is not what was given."""
+    """`find_checkpoint`, which reports on stderr what was found, if that differs from what was given."""
     path = find_checkpoint(given)
     if path != Path(given).expanduser():
         print(f"ckpt={given} is {path}", file=sys.stderr, flush=True)
@@ -45,7 +45,7 @@ def announced_checkpoint(given: str | Path) -> Path:
 
 
 def beside(path: str | Path, ending: str) -> Path:
-    """The path of a result beside a checkpoint: `best.ckpt` and `.json` give `best.json`; a folder keeps its name."""
+    """The path of a result next to a checkpoint: `best.ckpt` and `.json` give `best.json`; a folder keeps its name."""
     path = Path(os.path.normpath(Path(path).expanduser().absolute()))
     return path.with_name((path.name if path.is_dir() else path.stem) + ending)
 
@@ -60,7 +60,7 @@ def _newest(given: str, runs: Path) -> Path:
 
 
 def _listed(paths: Iterable[Path]) -> str:
-    """Some of the paths, the newest first, as the end of a sentence."""
+    """Some of the paths, newest first, to end a sentence with."""
     found = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
     if not found:
         return ""

@@ -16,11 +16,11 @@ from lm.files.atomic import atomic_folder
 from lm.models import CausalLM
 
 MODEL_TYPE = "lm"
-SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # nothing to pad with: texts must be of one length
+SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # no padding: texts of a batch must have equal length
 
 
 def export_folder(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any], path: Path) -> None:
-    """Write a model as a folder, atomically; `config` is that of its run, and nothing may stand at `path` yet."""
+    """Write a model as a folder, atomically; `config` is that of its run, and `path` must not exist yet."""
     weights = {checkpoint.WEIGHTS + name: weight.clone() for name, weight in model.state_dict().items()}
     texts = {
         "config.json": _config(model, vocabulary, config),
@@ -34,7 +34,7 @@ def export_folder(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any
 
 
 def read_folder(path: str | Path) -> checkpoint.Checkpoint:
-    """What `export_folder` has written, on the CPU."""
+    """Read what `export_folder` wrote, onto the CPU."""
     path = Path(path).expanduser()
     try:
         config, tokenizer = (json.loads((path / name).read_text("utf-8")) for name in ("config.json", "tokenizer.json"))
@@ -44,19 +44,19 @@ def read_folder(path: str | Path) -> checkpoint.Checkpoint:
         return checkpoint.checked(load_file(path / "model.safetensors"), config["run"], list(ids))
     except UserError as error:
         raise UserError(f"The folder {path} is refused: {error}.") from error
-    except Exception as error:  # a stranger's file may hold anything
+    except Exception as error:  # untrusted files may contain anything
         raise UserError(f"The folder {path} is damaged or not one of scripts/export.py: use another one.") from error
 
 
 def _config(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any]) -> dict[str, Any]:
-    """For Hugging Face: what the model is; `run` is our own."""
+    """Hugging Face's config of the model; the entry `run` is our own."""
     ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
     facts = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
     return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **facts, **ids, "run": config}
 
 
 def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
-    """For Hugging Face's tokenizers: words between white space, `<eos>` before a text and where a line ends."""
+    """Hugging Face's tokenizer: whitespace-separated words, with `<eos>` before a text and at each line's end."""
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     begin = {"SpecialToken": {"id": EOS, "type_id": 0}}
     return {

@@ -1,4 +1,4 @@
-"""Build a model from a stored config, which may come from a stranger and is therefore only read, never run.
+"""Build a model from a stored config, which is untrusted: it is read as data, and nothing that it names is called.
 
 Hydra's `instantiate` would resolve interpolations and call whatever `_target_` names. Here each part of a model is a
 class that `lm.models` exports, and each argument is plain data of the type that its class asks for.
@@ -19,18 +19,18 @@ from lm.config.validation import check_arguments
 from lm.errors import UserError
 from lm.models import CausalLM, Core, Head
 
-MAX_SIZE = 2**31 - 1  # of a whole number in a config
+MAX_SIZE = 2**31 - 1  # of an integer in a config
 
 
 def exported(is_part: Callable[[type], bool]) -> tuple[type, ...]:
-    """The classes that `lm.models` exports and defines itself, without abstract ones."""
+    """The concrete classes that `lm.models` defines and exports."""
     exported = [getattr(lm.models, name) for name in lm.models.__all__]
     classes = [each for each in exported if inspect.isclass(each) and issubclass(each, torch.nn.Module)]
     own = [each for each in classes if each.__module__.startswith("lm.models.") and not inspect.isabstract(each)]
     return tuple(filter(is_part, own))
 
 
-# what can be loaded, and how many of its first arguments CausalLM gives it
+# the loadable classes, and how many of their first arguments CausalLM provides
 PARTS = {
     "embedding": (exported(lambda each: each.__name__.endswith("Embedding")), 1),
     "core": (exported(lambda each: issubclass(each, Core)), 1),
@@ -64,7 +64,7 @@ def stored_model(config: Any, vocabulary_size: int, weights: Mapping[str, Tensor
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
-    """Check that weights are finite real numbers, each with a place of its own in memory."""
+    """Check that weights are finite real numbers without shared memory, except tied weights."""
     for name, weight in weights.items():
         if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.is_quantized:
             raise UserError(f"the weight {shown(name)} is not a dense tensor")
@@ -85,7 +85,7 @@ def _built(build: Callable[[], CausalLM]) -> CausalLM:
         return build()
     except UserError:
         raise
-    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:  # sizes that no tensor can have
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:  # impossible tensor sizes
         raise UserError(f"no model has these sizes: {str(error).splitlines()[0]}") from error
 
 
@@ -108,7 +108,7 @@ def _partial(
     check_arguments(made, arguments, path)
     for name, value in arguments.items():
         _check_size(value, f"{path}.{name}", longest if name == "num_layers" else MAX_SIZE, longest)
-    arguments.pop("pretrained", None)  # a path on its author's machine; the weights are here
+    arguments.pop("pretrained", None)  # a path on the author's machine, not needed with the stored weights
     return partial(made, **arguments)
 
 
@@ -126,7 +126,7 @@ def _class_of(config: Any, path: str, classes: tuple[type, ...]) -> type:
 
 
 def _check_size(value: Any, path: str, largest: int, longest: int) -> None:
-    """Check numbers, and lists of numbers, before anything is made of them."""
+    """Check numbers, and lists of numbers, before anything is built from them."""
     if isinstance(value, dict):
         raise UserError(f"{path} is a mapping, but it must be a number, a word or a list of numbers")
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""The command line and the composed config, checked before any work; nothing here imports torch before it is needed."""
+"""The command line and the composed config, checked before any work; torch is imported only where needed."""

@@ -27,7 +27,7 @@ def one_of(allowed: Collection[str], **values: str) -> None:
 
 
 def candidates_for(names: Collection[str], candidates: Mapping[str, Sequence[float]]) -> None:
-    """Check that the values to choose from are those of `names`, and that there are some."""
+    """Check that the keys of the candidates are among `names`, and that each has candidates."""
     for name, values in candidates.items():
         one_of(names, candidates=name)
         if not values:

@@ -22,12 +22,12 @@ from lm.config.ranges import check_ranges
 from lm.errors import UserError
 from lm.files.text import write_text
 
-ERROR_FILE = "error.txt"  # what a job of a multirun that failed or was stopped leaves in its folder
-STOPPED = "stopped"  # what it says of a job that was stopped
+ERROR_FILE = "error.txt"  # in the folder of a multirun's job that failed or was stopped
+STOPPED = "stopped"  # its content if the job was stopped
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Turn invalid input, and a signal, into one line on stderr and an exit code; leave defects their traceback."""
+    """Turn invalid input and signals into one line on stderr and an exit code; bugs keep their traceback."""
 
     @functools.wraps(main)
     def wrapper(config: DictConfig) -> Any:
@@ -36,11 +36,11 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
                 os.chdir(HydraConfig.get().runtime.cwd)
             check_ranges(config)
             result = main(config)
-            sys.stdout.flush()  # a closed pipe is noticed here, not when Python ends
+            sys.stdout.flush()  # detect a closed pipe here, not at interpreter exit
             if signals.received():
                 raise KeyboardInterrupt
             return result
-        except BrokenPipeError:  # whoever read our output has ended, as `head` does
+        except BrokenPipeError:  # the reader of our output has exited, as `head` does
             _discard_output()
             if signals.received():
                 signals.end()
@@ -60,26 +60,26 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
                 sys.exit(message)
             if message is None:
                 raise
-            # in a multirun the other jobs go on
+            # in a multirun the other jobs continue
             raise CompactHydraException(message) from None
 
     return wrapper
 
 
 def _discard_output() -> None:
-    """Drop what is left to print, which would fail when Python ends."""
+    """Discard unflushed output, which would fail at interpreter exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_in_job(message: str) -> None:
-    """Tell the sweep's table why this job has no results, or not all."""
+    """Record for the sweep's table why this job has no or incomplete results."""
     if in_multirun():
-        with contextlib.suppress(UserError):  # the first error counts, not that it could not be written
+        with contextlib.suppress(UserError):  # report the first error, not the failure to write it
             write_text(message, Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
 
 
 def users_mistake(error: BaseException) -> str | None:
-    """The message for the user if `error` comes from what was asked for; None if it is a defect."""
+    """The message for the user if `error` is due to invalid input; None if it is a bug."""
     cause: BaseException | None = error
     while cause is not None:
         is_lightnings = type(cause).__name__ == "MisconfigurationException"  # by name: `--help` imports no Lightning
@@ -97,12 +97,12 @@ def users_mistake(error: BaseException) -> str | None:
 
 
 def _one_line(message: str) -> str:
-    """The message without its line ends; a path in it keeps its blanks."""
+    """The message on one line; paths in it keep their spaces."""
     return re.sub(r"\s*\n\s*", " ", message).strip()
 
 
 def warn_of_unknown_words(words: list[str]) -> None:
-    """Say on stderr which words the model will see as `<unk>`."""
+    """Print to stderr which words the model will see as `<unk>`."""
     if words:
         from lm.files.text import visible
 

@@ -22,14 +22,14 @@ FLAGS_WITH_VALUE |= {"--config-dir", "-cd", "--experimental-rerun", "--info", "-
 
 
 def prepare_command_line(script: str, texts: Collection[str] = ()) -> None:
-    """Make streams and arguments of this process UTF-8, and let Hydra take free text and paths as they were typed.
+    """Make the streams and arguments of this process UTF-8, and pass free text and paths to Hydra as typed.
 
     Args:
-        script: whose config the arguments are about.
+        script: the script whose config the arguments override.
         texts: the keys whose values are free text.
     """
     if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
-        # arguments and names of files follow it: start this process again in UTF-8 mode
+        # arguments and file names depend on it: restart this process in UTF-8 mode
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding if sys.stdout else "utf-8")
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     use_utf8_streams()
@@ -41,18 +41,18 @@ def prepare_command_line(script: str, texts: Collection[str] = ()) -> None:
 
 
 def use_utf8_streams() -> None:
-    """Read and write UTF-8, whatever the locale says; a terminal shows a replacement for a letter that it lacks."""
+    """Read and write UTF-8, in any locale; a terminal replaces characters that it cannot show."""
     if sys.stdin:
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict", newline=None)  # type: ignore[union-attr]
     for stream in filter(None, (sys.stdout, sys.stderr)):
         if stream.isatty():
             stream.reconfigure(errors="replace")
-        else:  # only the name of a file can hold what is no UTF-8
+        else:  # only file names can contain invalid UTF-8
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def hydra_arguments(arguments: Sequence[str], texts: Collection[str] = ()) -> list[str]:
-    """The arguments in Hydra's grammar, in which `texts` and PATHS have the values that were typed.
+    """The arguments in Hydra's grammar, in which `texts` and PATHS have the values as typed.
 
     A path may be quoted for Hydra, `${...}` in it is Hydra's, and with `-m` a comma separates paths, except in the name
     of something that exists.
@@ -62,7 +62,7 @@ def hydra_arguments(arguments: Sequence[str], texts: Collection[str] = ()) -> li
     for i, after in enumerate(arguments[1:]):
         if after.startswith("hydra.job.name=train_ddp_process_"):  # Lightning's, after a folder in quotes as it is
             typed[i] = f"hydra.run.dir={_quoted(arguments[i].partition('=')[2][1:-1])}"
-    # Hydra takes overrides only where they stand together
+    # Hydra requires overrides to be contiguous
     is_override = [
         not each.startswith("-") and before not in FLAGS_WITH_VALUE
         for before, each in zip(["", *arguments], arguments, strict=False)

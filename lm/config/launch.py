@@ -1,4 +1,4 @@
-"""How this process was started: by hand, by torchrun or by SLURM; for the first time or again."""
+"""How this process was launched: by hand, torchrun or SLURM, for the first time or as a restart."""
 
 import os
 from datetime import datetime
@@ -17,7 +17,7 @@ def has_shared_name() -> bool:
 
 
 def _launchers_name() -> str | None:
-    """The name that `torchrun --rdzv-id=NAME` or a step of a SLURM job gives."""
+    """The name given by `torchrun --rdzv-id=NAME` or by a SLURM job step."""
     if in_slurm_step():
         return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
@@ -25,7 +25,7 @@ def _launchers_name() -> str | None:
 
 
 def check_shared_name() -> None:
-    """Check that the processes which torchrun has started agree on the run's folder."""
+    """Check that the processes started by torchrun agree on the run folder."""
     from hydra.core.hydra_config import HydraConfig
 
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("TORCHELASTIC_RUN_ID") == "none"
@@ -37,18 +37,18 @@ def check_shared_name() -> None:
 
 
 def started_again() -> bool:
-    """Whether torchrun or SLURM has started this very command before, which ended early."""
+    """Whether torchrun or SLURM has restarted this command after a failure or requeue."""
     counts = (os.environ.get(f"{launcher}_RESTART_COUNT", "0") for launcher in ("SLURM", "TORCHELASTIC"))
     return any(int(count) > 0 for count in counts)
 
 
 def in_slurm_step() -> bool:
-    """Whether srun has started this process, and the other ranks where there are any."""
+    """Whether srun started this process, and any other ranks."""
     return "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for all of its run: the only one, or the one of rank 0 on the first node."""
+    """Whether this process acts for the whole run: the only one, or the one of rank 0 on the first node."""
     names = ["RANK"] if "RANK" in os.environ else ["LOCAL_RANK", "NODE_RANK"]
     if in_slurm_step() and "RANK" not in os.environ:
         names = ["SLURM_PROCID"]
@@ -64,10 +64,10 @@ def in_multirun() -> bool:
 
 
 def in_submitit_job() -> bool:
-    """Whether submitit has started this process as a job of a multirun."""
+    """Whether submitit started this process as a job of a multirun."""
     return "SUBMITIT_EXECUTOR" in os.environ
 
 
 def is_requeued_by_us() -> bool:
-    """Whether SLURM's signal before the time limit is ours to answer; submitit answers it for its own jobs."""
+    """Whether we handle SLURM's signal before the time limit; submitit does so for its own jobs."""
     return in_slurm_step() and not in_submitit_job()

@@ -2,7 +2,7 @@
 
 Hydra accepts any `+key=value`, and answers a mistyped key in several lines without a suggestion. Here the config is
 composed once before, and every key that an override names must be in it, be an argument of something that is built
-(`+trainer.max_time=...`), or belong to an entry with a `_target_` of its own (`+callbacks.mine._target_=...`).
+(`+trainer.max_time=...`), or belong to an entry with its own `_target_` (`+callbacks.mine._target_=...`).
 """
 
 import re
@@ -34,8 +34,8 @@ CONF = next(folder for folder in (Path(__file__).parents[n] / "conf" for n in (1
 ENTRIES = ("callbacks", "logger", "regularizer", "hydra.callbacks")
 FREE = ("models", "sides", "hydra.sweeper.params", "hydra.job.env_set", "hydra.job.env_copy", "hydra.launcher")
 SET_BY_SCRIPTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins", "trainer.enable_checkpointing")
-RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's own words
-# how options of hydra/sweeper and hydra/launcher begin, and the plugins that bring them
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's keywords
+# prefixes of options of hydra/sweeper and hydra/launcher, and the plugins that provide them
 SWEEP_PLUGINS = {
     "optuna": "hydra_plugins.hydra_optuna_sweeper",
     "joblib": "hydra_plugins.hydra_joblib_launcher",
@@ -44,9 +44,9 @@ SWEEP_PLUGINS = {
 
 
 def check_command_line(script: str, arguments: Sequence[str]) -> None:
-    """Check the arguments of a script before Hydra reads them; those that only ask for information pass.
+    """Check the arguments of a script before Hydra reads them; requests for information pass.
 
-    Of a sweep's values each job finds those out of range.
+    The ranges of a sweep's values are checked by each job.
     """
     flags, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
@@ -98,7 +98,7 @@ def _parse(flags: Namespace, loader: ConfigLoader) -> list[Override]:
 
 
 def _compose(script: str, overrides: Sequence[Override] = ()) -> DictConfig:
-    """The config of a script, of a sweep that of the first job, with Hydra's own node."""
+    """The config of a script, including Hydra's node; for a sweep, that of the first job."""
     lines = []
     for each in overrides:
         if not each.is_sweep_override():
@@ -112,7 +112,7 @@ def _compose(script: str, overrides: Sequence[Override] = ()) -> DictConfig:
 
 
 def _one_line(error: BaseException) -> str:
-    """What Hydra or OmegaConf say, without the lines that concern their own developers."""
+    """The message of Hydra or OmegaConf, without its internal details."""
     text = re.split(r"\n\s*(?:full_key:|object_type=|reference_type=|Config search path|See https)", str(error))[0]
     return " ".join(text.split())
 
@@ -124,7 +124,7 @@ def nested_options(script: str) -> dict[str, list[str]]:
 
 
 def _options(loader: ConfigLoader, groups: Iterable[Any]) -> dict[str, list[str]]:
-    """The options of each group, those in folders below it too, unless these are groups of their own."""
+    """The options of each group, including those in subfolders that are not groups themselves."""
 
     def below(group: str) -> Iterator[str]:
         yield from loader.get_group_options(group, ObjectType.CONFIG)
@@ -165,7 +165,7 @@ def _check_option(override: Override, options: dict[str, list[str]]) -> None:
 
 
 def _check_sweep_extra(option: str) -> None:
-    """Check that the plugin is installed that a sweeper or launcher needs."""
+    """Check that the plugin for a sweeper or launcher is installed."""
     for name, plugin in SWEEP_PLUGINS.items():
         if option.startswith(name) and not (find_spec("hydra_plugins") and find_spec(plugin)):
             raise UserError(f"{option} needs more packages: pip install -e '.[sweep]'")
@@ -218,7 +218,7 @@ def _takes(target: str, name: str, node: str) -> bool:
     """Whether what `target` names can be called with the argument `name`."""
     try:
         parameters = signature(_locate(target)).parameters
-    except Exception as error:  # whatever an import may raise
+    except Exception as error:  # imports may raise anything
         reason = str(error).splitlines()[0]
         raise UserError(f"{node}._target_={target} given, but it cannot be imported: {reason}.") from error
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
@@ -231,7 +231,7 @@ def _refuse_unknown(override: Override, key: str, known: Iterable[str]) -> None:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, as a whole and in its last part."""
+    """The known name most similar to `name`, as a whole and in its last part."""
 
     def likeness(candidate: str) -> list[float]:
         pairs = (name.lower(), candidate.lower()), (_last(name.lower()), _last(candidate.lower()))
@@ -243,7 +243,7 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _values(override: Override) -> list[Any]:
-    """All values of an override: one, or those that a sweep goes through, but only the first of an interval."""
+    """All values of an override: one, or those of a sweep; of an interval only the first."""
     if override.is_discrete_sweep():
         return list(override.sweep_string_iterator())
     value = override.value()
@@ -260,7 +260,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _nodes(config: DictConfig, path: str = "") -> dict[str, Any]:
-    """All dotted keys of a config, of mappings too, with their values; nothing is resolved."""
+    """All dotted keys of a config, including mappings, with their unresolved values."""
     found: dict[str, Any] = {}
     for name, value in config.items_ex(resolve=False):
         is_open = isinstance(value, DictConfig) and not value._is_none() and not value._is_interpolation()

@@ -1,4 +1,4 @@
-"""Plain data: what a config in a checkpoint may hold, and how a stranger's value is shown."""
+"""Plain data: what a config in a checkpoint may contain, and how untrusted values are displayed."""
 
 import sys
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from lm.errors import UserError
 from lm.files.text import CONTROL_CHARACTER
 
-MAX_DEPTH = 20  # of mappings and lists within each other
+MAX_DEPTH = 20  # of nested mappings and lists
 MAX_LENGTH = 1000  # of a list
 MAX_TEXT = 4096  # characters, as in a path
-MAX_VALUES = 100_000  # in all: a file of some kilobytes can hold one list a thousand times within itself
+MAX_VALUES = 100_000  # in total: aliases let a file of some kilobytes contain one list thousands of times
 
 
 def check_plain(value: object, path: str, depth: int = 0, budget: Iterator[int] | None = None) -> None:
-    """Check that a stored value is a number, a text, None, or a list or mapping of such, with nothing to resolve."""
+    """Check that a stored value is a number, string, None, or a list or mapping of these, without interpolations."""
     budget = iter(range(MAX_VALUES)) if budget is None else budget
     if next(budget, None) is None:
         raise UserError(f"{cut(path)} stands after more than {MAX_VALUES} values")
@@ -45,7 +45,7 @@ def check_plain(value: object, path: str, depth: int = 0, budget: Iterator[int] 
 
 
 def shown(value: object) -> str:
-    """A stranger's value for a message: short, on one line, without what a terminal would obey."""
+    """An untrusted value for a message: short, on one line, without control characters."""
     return cut(ascii(value if isinstance(value, str | int | float | None) else type(value).__name__))
 
 

@@ -1,4 +1,4 @@
-"""The range of every number in conf/, those of other libraries' classes too: checked before any work."""
+"""The range of every number in conf/, including those for other libraries' classes, checked before any work."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from lm.errors import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a key may have."""
+    """The valid numbers of a key."""
 
     low: float
     high: float
     whole: bool = False  # whether it must be an int
-    above: bool = False  # whether `low` itself is too low
-    below: bool = False  # whether `high` itself is too high
+    above: bool = False  # whether `low` is excluded
+    below: bool = False  # whether `high` is excluded
     fraction: bool = False  # whether a float of at most 1 is a fraction, as in Lightning's `limit_train_batches`
-    also: tuple[Any, ...] = ()  # other values that have a meaning of their own
-    text: bool = False  # whether strings are left to whoever takes the value
+    also: tuple[Any, ...] = ()  # other valid values, with special meanings
+    text: bool = False  # whether strings pass unchecked
 
     def has(self, value: Any) -> bool:
         """Whether a value is in the range; NaN is in none."""
@@ -49,7 +49,7 @@ def _whole(low: int, high: int, *also: Any) -> Range:
     return Range(low, high, whole=True, also=also)
 
 
-# what each range holds for, several keys a line
+# the keys of each range, several per line
 _KEYS = {
     # whole numbers
     _whole(0, 100): "callbacks.surprisal_text.top",
@@ -61,7 +61,7 @@ _KEYS = {
         trainer.reload_dataloaders_every_n_epochs hydra.sweeper.sampler.n_startup_trials""",
     _whole(0, 10**9, -1): "trainer.max_epochs",
     _whole(0, 10**12, -1): "trainer.max_steps",
-    _whole(0, 2**32 - 1): "seed data.seed hydra.sweeper.sampler.seed",  # what Lightning and numpy take
+    _whole(0, 2**32 - 1): "seed data.seed hydra.sweeper.sampler.seed",  # the limit of Lightning and numpy
     _whole(1, 100): "callbacks.log_prob_heat_map.streams",
     _whole(1, 1000): "callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers",
     _whole(1, 1024): "hydra.sweeper.n_jobs",
@@ -106,7 +106,7 @@ _KEYS = {
     Range(0, 10**12, above=True): "scheduler.div_factor scheduler.final_div_factor",
     Range(1e-6, 1e6): """
         temperature callbacks.sample_text.temperature
-        evaluation.temperature evaluation.temperatures""",  # beyond, log-probabilities divided by it overflow
+        evaluation.temperature evaluation.temperatures""",  # outside, log-probabilities divided by it overflow
     Range(1, 10**6): "repetition_penalty model.embedding.div_value model.head.div_value",
     Range(1, 10**6, above=True): "scheduler.factor",
 }

@@ -13,4 +13,4 @@ def _fast_precision(accelerator: str) -> str:
 
 
 OmegaConf.register_new_resolver("fast_precision", _fast_precision, replace=True)
-OmegaConf.register_new_resolver("run_name", run_name, use_cache=True, replace=True)  # once, and then the same
+OmegaConf.register_new_resolver("run_name", run_name, use_cache=True, replace=True)  # cached: always the same

@@ -14,12 +14,12 @@ def script_main(
 ) -> Callable[[], None]:
     """A `main` without arguments, for a script and for its console entry point.
 
-    What is slow to import, such as Hydra, is imported when signals are handled.
+    Slow imports, such as Hydra, follow the installation of signal handlers.
 
     Args:
         name: of the script and of its file in conf/.
-        function: what the script does with its config; a sweeper minimises what it returns.
-        free_text: the keys whose values are taken as they are typed.
+        function: runs the script on its config; a sweeper minimises its return value.
+        free_text: the keys whose values are taken as typed.
     """
 
     def main() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a script with its results so far, one line, and the exit code that a shell gives."""
+"""Ctrl-C, SIGTERM and SIGHUP end a script with its results so far, one line, and the shell's exit code."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ _has_said = False
 
 
 def handle_signals() -> None:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, and end in one line where nothing catches it."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, and exit with one line if uncaught."""
     for signum in NAMES:
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(signum, _interrupt)
@@ -28,7 +28,7 @@ def handle_signals() -> None:
 
 
 class Interruptible:
-    """A block of work that a KeyboardInterrupt ends early; `raise_again` ends the script once its results are out."""
+    """A block of work that a KeyboardInterrupt ends early; `raise_again` ends the script after the output."""
 
     is_interrupted = False
 
@@ -46,7 +46,7 @@ class Interruptible:
 
 
 def quit_now(signum: int) -> NoReturn:
-    """Raise KeyboardInterrupt, and again after five seconds, should the first leave a lock held that shutdown needs."""
+    """Raise KeyboardInterrupt, and again after five seconds, in case the first leaves a lock that shutdown needs."""
     note(signum)
     if _handles_signals():
         signal.setitimer(signal.ITIMER_REAL, 5)
@@ -79,7 +79,7 @@ def end(error: BaseException | None = None) -> NoReturn:
     """End the script with exit code 128 + signal and one line on stderr, with the message of a KeyboardInterrupt."""
     code = 128 + (_received or signal.SIGINT)
     if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
-        code = error.code  # with a line of its own
+        code = error.code  # with its own message
     else:
         signal.setitimer(signal.ITIMER_REAL, 0)
         _say(str(error) if isinstance(error, KeyboardInterrupt) else "")
@@ -110,7 +110,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.05)  # an import may turn the exception into another, or lose it
     elif any(each.f_code.co_name == "<module>" and each.f_globals["__name__"] == "__main__" for each in frames):
         raise KeyboardInterrupt
-    else:  # the interpreter is ending
+    else:  # the interpreter is shutting down
         _say()
         os._exit(128 + (_received or signal.SIGINT))
 

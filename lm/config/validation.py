@@ -1,4 +1,4 @@
-"""The composed config: checked before any work, and kept with the checkpoint."""
+"""The composed config: checked before any work, and stored in the checkpoint."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ from typeguard import TypeCheckError, check_type
 
 from lm.errors import UserError
 
-RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's own words
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's keywords
 
 
 def check(config: DictConfig) -> None:
@@ -24,7 +24,7 @@ def check(config: DictConfig) -> None:
         raise UserError(
             f"fabric.devices={config.fabric.devices} given, but the text is read in order, by one device: use 1."
         )
-    available = torch.cuda.device_count()  # Lightning would not say what there is, or what to do
+    available = torch.cuda.device_count()  # Lightning's error names neither the available devices nor a remedy
     for name in ("fabric", "trainer"):
         node = config.get(name)
         if node and node.accelerator == "gpu" and _number(node.devices) > available:
@@ -43,7 +43,7 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
 
 
 def _number(devices: Any) -> int:
-    """How many devices are asked for, at least."""
+    """The minimum number of devices requested."""
     if OmegaConf.is_list(devices):
         return len(devices)
     return devices if isinstance(devices, int) and devices > 0 else 1
@@ -89,10 +89,10 @@ def _fits(value: Any, hint: Any) -> bool:
 
 @functools.cache
 def _signature(target: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
-    """The parameters of what is called, and the types of those whose hints can be evaluated."""
+    """The parameters of a callable, and the types of those whose hints can be evaluated."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = get_type_hints(function)
-    except (NameError, TypeError):  # a type that exists only for checkers
+    except (NameError, TypeError):  # a type that exists only for type checkers
         hints = {}
     return inspect.signature(target), hints

@@ -1,4 +1,4 @@
-"""A corpus as token ids: encoded in one pass, cached on disk, memory-mapped from there."""
+"""A corpus as token ids: encoded in one pass, cached on disk and memory-mapped."""
 
 import hashlib
 import zlib
@@ -19,7 +19,7 @@ from lm.files.atomic import atomic_write
 from lm.files.errors import explain_os_errors, warn
 from lm.files.text import read_lines
 
-FORMAT = 4  # of the cache; raise it when encoding changes
+FORMAT = 4  # version of the cache format; increment it when encoding changes
 
 
 class Corpus(NamedTuple):
@@ -31,14 +31,14 @@ class Corpus(NamedTuple):
     test: Tensor
 
     def checksums(self) -> dict[str, int]:
-        """The CRC-32 of the vocabulary and of each split: what identifies the text, wherever its files are."""
+        """The CRC-32 of the vocabulary and of each split, which identify the text wherever its files are."""
         words = "\n".join(self.vocabulary.words).encode()
         return {"vocabulary": zlib.crc32(words)} | {
             split: zlib.crc32(getattr(self, split).numpy().data) for split in Splits._fields
         }
 
     def unk_rate(self, split: str) -> float:
-        """The fraction of `<unk>` among the words of a split, its line ends left out."""
+        """The fraction of `<unk>` among the words of a split, `<eos>` excluded."""
         ids, vocabulary = getattr(self, split), self.vocabulary
         words = int((ids != vocabulary.eos_id).sum())
         return int((ids == vocabulary.unk_id).sum()) / max(words, 1)
@@ -51,10 +51,10 @@ def load_corpus(
     max_size: int | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
-    """The encoded corpus, from a file in `cache_dir` when these files were encoded with these settings before.
+    """The encoded corpus, from `cache_dir` if these files have been encoded with these settings before.
 
-    A `vocabulary` is kept; else the `max_size` most frequent words (`<unk>` and `<eos>` included) of the training split
-    that it has `min_count` times become one, and all others `<unk>`.
+    Without a `vocabulary`, it is built from the training split: the `max_size` most frequent words (`<unk>` and `<eos>`
+    included) that occur at least `min_count` times; all others become `<unk>`.
     """
     settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(digest, splits)]
     path = cache_dir / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:32]}.pt"
@@ -85,9 +85,9 @@ def encode_file(file: Path, id_of: Callable[[str], int]) -> np.ndarray:
 
 
 def choose_words(counts: dict[str, int], min_count: int, max_size: int | None) -> list[str]:
-    """The words to keep, most frequent first; ties keep the order of `counts`. `<unk>` and `<eos>` always stay.
+    """The words to keep, most frequent first; ties keep the order of `counts`. `<unk>` and `<eos>` are always kept.
 
-    `<unk>` counts all that it replaces, words with control characters included, so that its rank is its true one.
+    The count of `<unk>` includes all words that it replaces, also those with control characters, so its rank is right.
     """
     candidates = (word for word in counts if word not in (UNK, EOS) and is_word(word))
     ranked = sorted(candidates, key=counts.__getitem__, reverse=True)
@@ -99,7 +99,7 @@ def choose_words(counts: dict[str, int], min_count: int, max_size: int | None) -
 
 
 def _encode_training_split(file: Path, min_count: int, max_size: int | None) -> tuple[Vocabulary, np.ndarray]:
-    """In one pass over the text ids follow the order of first appearance; then the ranks by frequency replace them."""
+    """Number words by first appearance in one pass over the text, then map these ids to ranks by frequency."""
     first_seen: defaultdict[str, int] = defaultdict()
     first_seen.default_factory = first_seen.__len__
     ids = encode_file(file, first_seen.__getitem__)
@@ -116,7 +116,7 @@ def _read(path: Path) -> Corpus | None:
         vocabulary = Vocabulary(stored["vocabulary"].split("\n"))
         corpus = Corpus(vocabulary, *(stored[split] for split in Splits._fields))
         return corpus if stored["checksums"] == corpus.checksums() else None
-    except Exception:  # damage shows in many ways, and the remedy is always to encode again
+    except Exception:  # damaged files raise many errors; the remedy is always to encode again
         return None
 
 

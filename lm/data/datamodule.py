@@ -1,4 +1,4 @@
-"""The LightningDataModule: a source of text in, BPTT windows for this process out."""
+"""The LightningDataModule: from a source of text to the BPTT windows of this rank."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from lm.files.errors import explain_os_errors
 
 @dataclass(eq=False, repr=False)
 class TextDataModule(LightningDataModule):
-    """Windows `[T, B]` of a corpus, whose B streams are divided among the processes."""
+    """Windows `[T, B]` of a corpus, whose B streams are divided among the ranks."""
 
-    source: Callable[[Path], Splits]  # gives the text files of `root`; see `lm.data.sources`
+    source: Callable[[Path], Splits]  # returns the text files of `root`; see `lm.data.sources`
     root: str | Path
     cache_dir: str | Path  # of encoded corpora
     min_count: int = 1  # words seen less often in the training split become `<unk>`
@@ -29,13 +29,11 @@ class TextDataModule(LightningDataModule):
     batch_size: int = 20  # streams of training text, over all devices
     eval_batch_size: int = 10  # streams of validation and test text, over all devices
     bptt: int = 35  # steps in a window
-    bptt_jitter: bool = False  # vary the length of training windows, and the learning rate with it, as AWD-LSTM does
-    trim_evaluation: bool = (
-        False  # leave the tokens out that `batchify` does, as pytorch/examples; else score every one
-    )
+    bptt_jitter: bool = False  # vary window lengths, and the learning rate in proportion, as AWD-LSTM does
+    trim_evaluation: bool = False  # drop the tokens that `batchify` drops, as pytorch/examples does
     seed: int = 0  # of the jitter
-    vocabulary: Vocabulary | None = None  # of a trained model; None takes that of the training split
-    name: str = "text"  # of the corpus, for its results
+    vocabulary: Vocabulary | None = None  # of a trained model; None builds it from the training split
+    name: str = "text"  # of the corpus, in results
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -57,7 +55,7 @@ class TextDataModule(LightningDataModule):
         return load_corpus(self.files, Path(self.cache_dir), self.min_count, self.max_size, self.vocabulary)
 
     def title(self, split: str) -> str:
-        """A name that no other text has: the corpus's, or the folder's with the beginning of the split's checksum."""
+        """A unique name: the corpus's, or the folder's with the first digits of the split's checksum."""
         if has_checksums(self.source):
             return self.name
         file = getattr(self.files, split)
@@ -86,7 +84,7 @@ class TextDataModule(LightningDataModule):
         return Windows(self._own(streams), self.bptt)
 
     def _own(self, streams: Window) -> Window:
-        """The streams of this process, of as equal a number as can be."""
+        """The streams of this rank, divided as evenly as possible."""
         if streams.inputs.size(1) < self._processes:
             raise UserError(
                 f"eval_batch_size={self.eval_batch_size} given, but each of {self._processes} devices needs a stream: "

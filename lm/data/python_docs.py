@@ -1,4 +1,4 @@
-"""The embedded corpus: English text that every Python carries, so that nothing has to be downloaded."""
+"""The built-in corpus: the English documentation that ships with Python, so nothing is downloaded."""
 
 import ast
 import os
@@ -18,10 +18,10 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def python_docs(root: Path) -> Splits:
-    """The language reference and the standard library's docstrings, one paragraph a line, as three splits.
+    """The language reference and the standard library's docstrings, one paragraph per line, in three splits.
 
-    Every tenth document is for validation and the one after it for testing, so no document is in two splits.
-    Deterministic for one Python version, in whose own folder below `root` the files are written once.
+    Of every ten documents the ninth is for validation and the tenth for testing; no document is in two splits.
+    Deterministic per Python version; the files are written once, to a folder below `root` named after the version.
     """
     home = root / f"{platform.python_implementation()}-{platform.python_version()}".lower()
     splits = Splits(*(home / f"{split}.txt" for split in Splits._fields))
@@ -41,7 +41,7 @@ def _documents() -> Iterator[str]:
 
 
 def _library_files() -> Iterator[Path]:
-    """The sources of the standard library, without its tests, in an order that does not vary."""
+    """The sources of the standard library, without its tests, in a fixed order."""
     library = Path(sysconfig.get_path("stdlib"))
     for name in sorted(sys.stdlib_module_names):
         package = library / name
@@ -59,6 +59,6 @@ def _docstrings(path: Path) -> Iterator[str]:
 
 
 def _lines_of_words(text: str) -> str:
-    """A paragraph a line, words and punctuation marks separated by single spaces."""
+    """One paragraph per line, words and punctuation marks separated by single spaces."""
     paragraphs = (" ".join(WORD.findall(paragraph)) for paragraph in re.split(r"\n\s*\n", text))
     return "\n".join(paragraph for paragraph in paragraphs if paragraph)

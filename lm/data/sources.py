@@ -1,4 +1,4 @@
-"""Where text comes from: a function `(root) -> Splits` for a folder of files and for a download."""
+"""Sources of text: functions `(root) -> Splits`, for a folder of files and for a download."""
 
 import functools
 import hashlib
@@ -17,7 +17,7 @@ FILE_NAMES = ("{split}.txt", "wiki.{split}.tokens", "ptb.{split}.txt")
 
 
 class Splits(NamedTuple):
-    """The three text files of a corpus: words separated by white space, one sentence or paragraph a line."""
+    """The three text files of a corpus: words separated by white space, one sentence or paragraph per line."""
 
     train: Path
     valid: Path
@@ -49,10 +49,10 @@ def folder(root: Path) -> Splits:
 
 
 def download(root: Path, files: Mapping[str, str]) -> Splits:
-    """The splits in `root`; where there are none, `files` (URL → "algorithm:checksum") are downloaded first.
+    """The splits in `root`; where there are none, download `files` (URL → "algorithm:checksum") first.
 
-    Archives (`.zip`) are unpacked. Files enter `root` atomically and with the right checksum. Splits that are there
-    already must have the checksums of `files`, too, where these are not archives.
+    Archives (`.zip`) are unpacked. Files are verified, and moved into `root` atomically. Existing splits must match the
+    checksums of `files`, too, unless these are archives.
     """
     if not any(splits.train.is_file() for splits in _candidates([root, *_folders_below(root)])):
         _fetch(root, files)
@@ -74,7 +74,7 @@ def has_checksums(source: Callable[[Path], Splits]) -> bool:
 
 
 def digest(file: Path, algorithm: str = "sha256") -> str:
-    """The checksum of a file in hexadecimal digits, computed once for each of its contents."""
+    """The checksum of a file in hexadecimal digits, cached by its size and modification time."""
     with explain_os_errors(f"read {file}"):
         facts = file.stat()
         return _digest(file, algorithm, facts.st_size, facts.st_mtime_ns)
@@ -113,12 +113,12 @@ def _fetch(root: Path, files: Mapping[str, str]) -> None:
                 raise UserError(f"Could not download {url}: {_root_cause(error)}. {advice}") from error
             except ValueError as error:
                 raise UserError(f"{url} is not the file it should be: {error} {advice}") from error
-        for file in reversed(folder(unfinished)):  # train last: where it is, the others are, too
+        for file in reversed(folder(unfinished)):  # train last: if it exists, so do the others
             replace(file, root / file.name)
 
 
 def _root_cause(error: BaseException) -> str:
-    """The shortest true sentence in a chain of network errors."""
+    """The message of the innermost of a chain of network errors."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error).rstrip(".")

@@ -1,4 +1,4 @@
-"""What is said of a text before it is used: its files, its tokens, and how much of it is `<unk>`."""
+"""A summary of a corpus: its files, number of tokens and fraction of `<unk>`."""
 
 from collections.abc import Collection
 
@@ -8,12 +8,12 @@ from lm.data.datamodule import TextDataModule
 from lm.data.sources import Splits
 from lm.files.errors import warn
 
-HIGHEST_UNK_RATE = 0.5  # above which a perplexity says nothing of the words
+HIGHEST_UNK_RATE = 0.5  # above which a perplexity is meaningless
 
 
 @rank_zero_only
 def print_summary(data: TextDataModule, splits: Collection[str] = Splits._fields) -> None:
-    """Print a line for each split, on rank 0 only, and warn of those that are mostly `<unk>`."""
+    """Print a line per split, on rank 0 only, and warn about those that are mostly `<unk>`."""
     for split in splits:
         file, rate = getattr(data.files, split), data.corpus.unk_rate(split)
         print(f"{split}: {len(getattr(data.corpus, split)):,} tokens, {rate:.1%} <unk>, of {file}", flush=True)

@@ -7,26 +7,26 @@ from torch import Tensor
 
 from lm.files.text import BYTE_ORDER_MARK, CONTROL_CHARACTER
 
-UNK = "<unk>"  # stands for every word that the vocabulary lacks
+UNK = "<unk>"  # replaces every out-of-vocabulary word
 EOS = "<eos>"  # ends every line
 
 
 def is_word(text: str) -> bool:
-    """Whether a vocabulary may hold it: not empty, without white space and control characters."""
+    """Whether a vocabulary may contain `text`: non-empty, without white space or control characters."""
     return text.split() == [text] and not CONTROL_CHARACTER.search(text)
 
 
 def words_of_line(line: str, eos: bool = True) -> list[str]:
-    """The words of a line, without a byte order mark, and `<eos>` after them where the line does not end in it."""
+    """The words of a line, without a byte order mark, followed by `<eos>` unless the line ends with it."""
     words = line.removeprefix(BYTE_ORDER_MARK).split()
     return [*words, EOS] if eos and words[-1:] != [EOS] else words
 
 
 class Vocabulary:
-    """The words a model knows, the most frequent first; a word's id is its place, from 0 to V - 1.
+    """The words a model knows, the most frequent first; a word's id is its index, from 0 to V - 1.
 
     Args:
-        words: all different, `<unk>` and `<eos>` among them.
+        words: without duplicates, `<unk>` and `<eos>` included.
     """
 
     def __init__(self, words: Sequence[str]) -> None:

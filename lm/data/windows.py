@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time, the data side: parallel streams of text, cut into windows."""
+"""Data for truncated back-propagation through time: parallel streams of text, cut into windows."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,17 +11,17 @@ from lm.ops import IGNORE_INDEX
 
 
 class Window(NamedTuple):
-    """Some steps of all streams: inputs `[T, B]`, and targets `[T, B]`, which are the inputs one step later."""
+    """T steps of all streams: inputs `[T, B]`, and targets `[T, B]`, the inputs shifted by one step."""
 
     inputs: Tensor
     targets: Tensor
 
 
 def batchify(text: Tensor, batch_size: int, name: str = "batch_size") -> Window:
-    """Cut a text `[N]` into `batch_size` streams of equal length: one window as long as they are.
+    """Cut a text `[N]` into `batch_size` streams of equal length, returned as one window.
 
-    The last N mod B tokens are left out, and the first token of each stream is no target. Views, not copies. `name` is
-    what errors call the batch size.
+    The last N mod B tokens are dropped, and the first token of each stream is not a target. Returns views. `name` is
+    the batch size's name in error messages.
     """
     length = len(text) // batch_size
     if length < 2:
@@ -34,12 +34,12 @@ def batchify(text: Tensor, batch_size: int, name: str = "batch_size") -> Window:
 
 
 def batchify_padded(text: Tensor, batch_size: int, eos_id: int) -> Window:
-    """Cut a text `[N]` into `batch_size` streams, or N if these are fewer, in which each token is a target once.
+    """Cut a text `[N]` into `batch_size` streams (at most N), in which each token is a target exactly once.
 
-    The first token is predicted from `<eos>`, a later stream's first token from the token before it. The last streams
-    are padded with targets IGNORE_INDEX.
+    The first token is predicted from `<eos>`, every other one from the token before it in the text. The last streams
+    are padded with IGNORE_INDEX targets.
     """
-    batch_size = min(batch_size, max(1, len(text)))  # more would hold nothing but padding
+    batch_size = min(batch_size, max(1, len(text)))  # more would be only padding
     length = -(-len(text) // batch_size)
     padding = length * batch_size - len(text)
     inputs = torch.cat([text.new_tensor([eos_id]), text[:-1], text.new_full((padding,), eos_id)])
@@ -67,9 +67,9 @@ def jittered_lengths(length: int, bptt: int, generator: torch.Generator) -> list
 
 
 class Windows:
-    """The windows of one epoch after another, resumable at any window.
+    """The windows of each epoch in turn, resumable at any window.
 
-    An iterable, because Lightning would give a map-style dataset a sampler, which shuffles the streams.
+    An iterable, because Lightning would add a shuffling sampler to a map-style dataset.
 
     Args:
         streams: inputs and targets `[L, B]`.
@@ -87,7 +87,7 @@ class Windows:
         steps = len(streams.inputs)
         self.lengths = jittered_lengths(steps, bptt, self._generator(0)) if jitter else split_length(steps, bptt)
         self.epoch = -1
-        self.position = 0  # windows of this epoch that are done
+        self.position = 0  # windows of this epoch already trained on
         self.resuming = False
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class Windows:
         start = sum(lengths[: self.position])
         for length in lengths[self.position :]:
             yield Window(*(ids[start : start + length].long() for ids in self.streams))
-            # only now: a checkpoint that is written before a step begins with the window of that step
+            # only now: a checkpoint written before a step resumes with the window of that step
             self.position += 1
             start += length
 

@@ -1,4 +1,4 @@
-"""Word vectors in files: those of word2vec and GloVe into an embedding, trained ones out."""
+"""Word vector files: load word2vec and GloVe vectors into an embedding, and export trained ones."""
 
 import gzip
 import io
@@ -26,8 +26,8 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor) -> in
     """Load the vectors of a file into an embedding `[V, E]` and return how many words were found; other rows stay.
 
     The file may be compressed by gzip. In the text format of GloVe each line is a word and its values, separated by
-    spaces or tabs; word2vec's has a line before them with the numbers of words and of dimensions, and so has its binary
-    format. Words are compared as they are written; of a word that comes twice the first vector counts.
+    spaces or tabs; both formats of word2vec start with a line that has the numbers of words and of dimensions. Words
+    are case-sensitive; of duplicate words the first vector is used.
     """
     name = str(path)
     found: set[str] = set()
@@ -46,7 +46,7 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor) -> in
 
 
 def vectors_text(vocabulary: Vocabulary, vectors: Tensor) -> str:
-    """Vectors `[V, E]` in word2vec's text format, with digits enough for the same fp32 values."""
+    """Vectors `[V, E]` in word2vec's text format, with enough digits to restore the fp32 values exactly."""
     lines = [f"{len(vectors)} {vectors.size(1)}"]
     for word, vector in zip(vocabulary.words, vectors.tolist(), strict=True):
         lines.append(" ".join([word, *(f"{value:.9g}" for value in vector)]))
@@ -74,7 +74,7 @@ def _vectors(stream: Stream, size: int, name: str) -> Vectors:
 
 
 def _text(stream: Stream, has_header: bool, size: int, name: str) -> Vectors:
-    is_size_certain = has_header  # then a longer line is one whose word has spaces in it
+    is_size_certain = has_header  # then a longer line has a word with spaces in it
     for number, line in enumerate(checked_lines(io.TextIOWrapper(stream, encoding="utf-8-sig"), name), 1):
         if not line.strip() or (has_header and number == 1):
             continue

@@ -1,4 +1,4 @@
-"""What an evaluation is: a protocol, and the test-time methods to score with."""
+"""The config of an evaluation: a protocol and test-time methods."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,17 +17,17 @@ Method = TypeVar("Method", NeuralCache, DynamicEvaluation)
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a text is scored: by the model alone, and by each combination of the test-time methods that are given.
+    """How to score a text: by the model alone, and with each combination of the given test-time methods.
 
     Args:
         name: of the protocol.
-        batch_size: see `Protocol`, as for `trim`, `context` and `stride`.
-        temperature: divides the log-probabilities, which are then normalised again.
-        temperatures: candidates to choose from on the validation text.
+        batch_size: see `Protocol`, also for `trim`, `context` and `stride`.
+        temperature: divides the log-probabilities, which are then renormalised.
+        temperatures: candidates to tune on the validation split.
         cache: the neural cache, or None.
         dynamic: dynamic evaluation, or None.
-        tune: choose all methods' values from their candidates on the validation text.
-        tune_tokens: how many of the validation text's first tokens to tune on.
+        tune: whether to choose all methods' values from their candidates on the validation split.
+        tune_tokens: the number of tokens to tune on, from the beginning of the validation split.
     """
 
     name: str = "full"
@@ -53,7 +53,7 @@ class EvaluationConfig:
         return Protocol.for_core(core, self.batch_size, self.trim, self.context, self.stride)
 
     def interpolations(self) -> dict[tuple[str, ...], list[Interpolation]]:
-        """For each combination of methods that leave the weights alone, the candidates, or the values given."""
+        """For each combination of methods that keep the weights fixed, the candidates, or the given values."""
         temperatures = self.temperatures if self.tune and self.temperatures else [self.temperature]
         caches = [(cache.theta, cache.interpolation_weight) for cache in self._grid(self.cache)]
         candidates: dict[tuple[str, ...], list[Interpolation]] = {(): [Interpolation()]}
@@ -67,11 +67,11 @@ class EvaluationConfig:
         return candidates
 
     def dynamic_candidates(self) -> list[DynamicEvaluation]:
-        """The values of dynamic evaluation to choose from, or the only ones; empty without it."""
+        """The candidates of dynamic evaluation, or the given values; empty without it."""
         return self._grid(self.dynamic)
 
     def _grid(self, method: Method | None) -> list[Method]:
-        """The method with each combination of its candidates where they are tuned, else as given."""
+        """The method with each combination of its candidates when tuning, else as given."""
         if method is None:
             return []
         candidates: Mapping[str, Sequence[Any]] = method.candidates if self.tune else {}

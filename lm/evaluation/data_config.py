@@ -1,7 +1,7 @@
-"""The text to evaluate on: one that is given, or the one that a checkpoint was trained on, by its name alone.
+"""The corpus to evaluate on: a given one, or the one that a checkpoint was trained on, found by its name.
 
-A checkpoint may come from a stranger. Of its data config only the name of an option of conf/data and some sizes are
-used: addresses, folders and what reads them come from the local conf/data and from the command line.
+Checkpoints are untrusted. Of their data config only the name of an option of conf/data and some sizes are used: URLs,
+folders and targets come from the local conf/data and the command line.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ MAX_SIZE = 1_000_000
 
 
 def evaluated_data(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
-    """The config of the text to score.
+    """The config of the corpus to score.
 
     Args:
-        given: the section `data` of the command; without `_target_` it only says where the checkpoint's text is.
+        given: the section `data` of the command; without `_target_` it only locates the checkpoint's corpus.
         stored: the section `data` of the checkpoint's config.
     """
     data = given if "_target_" in given else _as_trained(given, stored)

@@ -16,12 +16,12 @@ NORMALIZATIONS = ("weights", "tensors")
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """How the RMS of the gradients on the training text is collected and used.
+    """How the RMS of the gradients on the training split is estimated and used.
 
     Args:
-        windows: of the training text to look at.
+        windows: the number of training windows to estimate it from.
         epsilon: ε, added to the RMS.
-        normalization: which mean the decay's RMS is divided by: "weights", the mean over all weights, or "tensors", the
+        normalization: the mean that divides the decay's RMS: "weights", the mean over all weights, or "tensors", the
             mean of the parameter tensors' means, as in Krause's program, so that its λ transfers.
     """
 
@@ -52,7 +52,7 @@ class DynamicEvaluation:
         lr: η.
         decay: λ.
         statistics: of the training gradients, for the RMS rule; None for SGD.
-        candidates: values of `lr` and `decay` to choose from on the validation text.
+        candidates: values of `lr` and `decay` to tune on the validation split.
     """
 
     lr: float
@@ -69,7 +69,7 @@ class DynamicEvaluation:
 
     @contextmanager
     def adapting(self, model: CausalLM, rms: Sequence[Tensor] | None) -> Iterator[Callable[[Tensor], None]]:
-        """Give the function that steps on a window's loss; restore the trained weights at the end.
+        """Yield the function that takes a step on a window's loss; restore the trained weights on exit.
 
         Args:
             model: in evaluation mode.

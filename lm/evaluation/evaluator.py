@@ -1,4 +1,4 @@
-"""Carry out an evaluation: tune the methods' values on the validation text, then score the split with them."""
+"""Run an evaluation: tune the methods' values on the validation split, then score a split with them."""
 
 import math
 import sys
@@ -27,9 +27,9 @@ class EvaluationResult:
     """The loss with a combination of methods.
 
     Attributes:
-        methods: that were used, besides dynamic evaluation.
+        methods: the names of those used, except dynamic evaluation.
         interpolation: their values.
-        dynamic: dynamic evaluation; None where the weights stayed.
+        dynamic: dynamic evaluation; None where the weights are fixed.
         scores: of the pass over the text.
     """
 
@@ -50,7 +50,7 @@ class EvaluationResult:
 
     @cached_property
     def loss(self) -> float:
-        """The mean loss in nats; infinite where a learning rate was so high that it is NaN."""
+        """The mean loss in nats; infinite if it is NaN, as with too high a learning rate."""
         loss = self.nll.mean().item()
         return math.inf if math.isnan(loss) else loss
 
@@ -68,14 +68,14 @@ class Evaluator:
     """Evaluates a model.
 
     Args:
-        config: what to do.
+        config: the protocol and methods.
         model: in evaluation mode, on the device of `fabric`.
         data: the text, in the model's vocabulary.
         fabric: the device and the precision.
 
     Attributes:
-        tried: the values that were tried on the validation text, each with its loss in nats.
-        stopped: whether Ctrl-C has cut it short.
+        tried: the values tried on the validation split, each with its loss in nats.
+        stopped: whether Ctrl-C has interrupted it.
     """
 
     def __init__(self, config: EvaluationConfig, model: CausalLM, data: TextDataModule, fabric: Fabric) -> None:
@@ -107,17 +107,17 @@ class Evaluator:
     def _choose(
         self, dynamics: Sequence[DynamicEvaluation | None]
     ) -> tuple[DynamicEvaluation | None, dict[tuple[str, ...], Interpolation]]:
-        """The values that are best on the validation text, or else the given ones."""
+        """The best values on the validation split when tuning, else the given ones."""
         candidates, dynamic = self.config.interpolations(), dynamics[0]
         if not self.config.tune:
             return dynamic, {methods: given for methods, [given] in candidates.items()}
-        # first the values of dynamic evaluation alone, a pass for each
+        # first those of dynamic evaluation alone, one pass per candidate
         if len(dynamics) > 1:
             alone = Interpolation()
             dynamic = self._best(
                 [EvaluationResult((), alone, each, self._tune([alone], each)) for each in dynamics]
             ).dynamic
-        # then, with these, those of each combination, in one pass for all
+        # then, with the best of these, those of each combination, all in one pass
         scores = self._tune([each for group in candidates.values() for each in group], dynamic)
         best = {
             methods: self._best([EvaluationResult(methods, each, dynamic, scores) for each in group]).interpolation
@@ -126,12 +126,12 @@ class Evaluator:
         return dynamic, best
 
     def _best(self, results: Sequence[EvaluationResult]) -> EvaluationResult:
-        """The result with the lowest loss; all are noted in `tried`."""
+        """The result with the lowest loss; all are recorded in `tried`."""
         self.tried += [{"name": result.name, **result.values, "loss": result.loss} for result in results]
         return min(results, key=lambda result: result.loss)
 
     def _tune(self, interpolations: Iterable[Interpolation], dynamic: DynamicEvaluation | None) -> TokenScores:
-        """Score the beginning of the validation text."""
+        """Score the beginning of the validation split."""
         values = f" lr={dynamic.lr:g} decay={dynamic.decay:g}" if dynamic else ""
         token_ids = self.data.corpus.valid[: self.config.tune_tokens]
         scores = self._score(token_ids, interpolations, dynamic, f"tuning{values}")
@@ -158,7 +158,7 @@ class Evaluator:
 
     @cached_property
     def _gradient_rms(self) -> list[Tensor]:
-        """The RMS of the gradients on the training text."""
+        """The RMS of the gradients on the training split."""
         assert self.config.dynamic and self.config.dynamic.statistics
         count = self.config.dynamic.statistics.windows
         windows = islice(self.data.train_dataloader(), count)

@@ -17,10 +17,10 @@ class NeuralCache:
     p(w) = (1 - λ) p_model(w) + λ p_cache(w).
 
     Args:
-        window: positions that are kept.
-        theta: θ, the sharpness.
+        window: the number of past positions stored.
+        theta: θ, the inverse temperature of the similarity.
         interpolation_weight: λ.
-        candidates: values of `theta` and `interpolation_weight` to choose from on the validation text.
+        candidates: values of `theta` and `interpolation_weight` to tune on the validation split.
     """
 
     window: int
@@ -38,7 +38,7 @@ class NeuralCache:
 
 
 class CacheHistory:
-    """The hidden outputs h_i of the last `window` positions, and the words x_{i+1} that followed them."""
+    """The hidden states h_i at the last `window` positions, and the words x_{i+1} that followed them."""
 
     def __init__(self, window: int) -> None:
         self.window = window
@@ -48,7 +48,7 @@ class CacheHistory:
     def predict(self, hidden: Tensor, targets: Tensor, thetas: Sequence[float]) -> Tensor:
         """p_cache of each target, then store them: `[T, B, H]`, `[T, B]` → `[len(thetas), T, B]`.
 
-        NaN where nothing came before.
+        NaN where the cache is empty.
         """
         hidden = hidden.float()
         if self.hidden is None or self.words is None:
@@ -58,7 +58,7 @@ class CacheHistory:
         # h_t·h_i for each position t and each stored i
         with torch.autocast(hidden.device.type, enabled=False):
             similarity = torch.einsum("tbh,sbh->tbs", hidden, self.hidden)
-        # position t sees those that are 1 to `window` steps older
+        # position t sees those 1 to `window` steps before it
         positions = torch.arange(past + steps, device=hidden.device)
         age = positions[past:, None] - positions
         masked = ((age < 1) | (age > self.window))[:, None]

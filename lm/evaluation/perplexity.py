@@ -1,4 +1,4 @@
-"""Perplexity, and what is to be said of a bad one."""
+"""Perplexity, and a verdict on a bad one."""
 
 import math
 
@@ -6,7 +6,7 @@ FP32_LIMIT = 88.7  # nats, beyond which a perplexity is infinite in fp32, in whi
 
 
 def perplexity(loss: float) -> float:
-    """The exponential of a mean loss in nats per token; infinite where it is too large for a number."""
+    """The exponential of a mean loss in nats per token; infinite on overflow."""
     try:
         return math.exp(loss)
     except OverflowError:
@@ -14,7 +14,7 @@ def perplexity(loss: float) -> float:
 
 
 def verdict(loss: float, vocabulary_size: int) -> str:
-    """What is wrong with a model of this loss in nats per token; empty where nothing is."""
+    """What is wrong with a model of this loss in nats per token; empty if nothing."""
     if not loss < FP32_LIMIT:
         return "diverged"
     if loss > math.log(vocabulary_size):

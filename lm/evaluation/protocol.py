@@ -9,7 +9,7 @@ from lm.data.windows import Window, batchify, batchify_padded
 from lm.errors import UserError
 from lm.models import Core
 
-RECURRENT_CONTEXT = 35  # positions in a window of a recurrent core, whose state carries what came before
+RECURRENT_CONTEXT = 35  # positions in a window of a recurrent core, whose state carries the earlier context
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Protocol:
 
     Args:
         batch_size: number of streams; each starts from the initial state.
-        trim: leave out the first token of each stream and the tokens that do not fill a row, as pytorch/examples does;
-            False scores every token once.
+        trim: do not score the first token of each stream and the last N mod `batch_size` tokens, as in
+            pytorch/examples; False scores every token once.
         context: positions in a window.
-        stride: tokens scored per window; the `context - stride` before them are read again as context.
+        stride: tokens scored per window; the `context - stride` before them are fed again as context.
     """
 
     batch_size: int
@@ -38,7 +38,7 @@ class Protocol:
         context: int | None = None,
         stride: int | None = None,
     ) -> "Protocol":
-        """Fill in the context and stride that suit `core`: a Transformer's own context and half of it."""
+        """Default to the context and stride that suit `core`: a Transformer's own context and half of it."""
         recurrent = core.context is None
         context = context or core.context or RECURRENT_CONTEXT
         stride = stride or (context if recurrent else max(1, context // 2))

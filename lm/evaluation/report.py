@@ -1,4 +1,4 @@
-"""What an evaluation leaves: tables on the terminal, a JSON file, figures for TensorBoard."""
+"""The output of an evaluation: tables on the terminal, a JSON file, figures for TensorBoard."""
 
 import math
 import sys
@@ -16,12 +16,12 @@ from torch.utils.tensorboard import SummaryWriter
 from lm.evaluation.evaluator import EvaluationResult
 from lm.evaluation.perplexity import perplexity
 
-RANKS = (1, 11, 101, 1_001, 10_001)  # the first ranks of the bins; 1 is the most frequent word
-POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # words before a word in its window
+RANKS = (1, 11, 101, 1_001, 10_001)  # the lower edges of the bins; 1 is the most frequent word
+POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # lower edges; the number of words before a word in its window
 
 
 def summarize(result: EvaluationResult) -> dict[str, Any]:
-    """A result for JSON; losses in nats, seconds of the whole pass."""
+    """A result for JSON; the loss in nats, the seconds those of the whole pass."""
     scores = result.scores
     return {
         "name": result.name,
@@ -38,7 +38,7 @@ def summarize(result: EvaluationResult) -> dict[str, Any]:
 
 
 def binned(nll: Tensor, values: Tensor, starts: Sequence[int]) -> list[dict[str, Any]]:
-    """Perplexity and number of tokens in each bin of `values`, `[N]`, that is not empty; the last one is open."""
+    """Perplexity and number of tokens in each non-empty bin of `values`, `[N]`; the last bin is open-ended."""
     bins = []
     for start, end in pairwise([*starts, math.inf]):
         inside = nll[(values >= start) & (values < end)]
@@ -55,7 +55,7 @@ def label(each: Mapping[str, Any]) -> str:
 
 
 def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
-    """Print a row for each result, then the first and the last by frequency and by position."""
+    """Print a row per result, then break down the first and the last by frequency and by position."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("scored with", "values", "loss (nats)", "perplexity", "tokens scored", "seconds", "tokens/s")
     for row in summaries:
@@ -71,13 +71,13 @@ def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
     ):
         table = Table(title, "tokens", *(f"perplexity, {row['name']}" for row in shown))
         perplexities = [{label(each): f"{each['ppl']:,.2f}" for each in row[key]} for row in shown]
-        for each in shown[0][key]:  # of which an interrupted pass may lack some
+        for each in shown[0][key]:  # an interrupted pass may lack some bins
             table.add_row(label(each), f"{each['tokens']:,}", *(found.get(label(each), "") for found in perplexities))
         console.print(table)
 
 
 def write_figures(summaries: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write the report's figures for TensorBoard, instead of those of an earlier evaluation."""
+    """Write the report's figures for TensorBoard, replacing those of an earlier evaluation."""
     for earlier in folder.glob("events.out.tfevents.*"):
         earlier.unlink()
     with SummaryWriter(str(folder)) as writer:

@@ -1,4 +1,4 @@
-"""One pass over a text: each token's log-probability, at several temperatures, and its probability in the cache."""
+"""One pass over a text: each token's log-probability, at several temperatures, and its cache probability."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,15 +17,15 @@ from lm.ops import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What a pass found, each `[N]` in the order of the text.
+    """The scores of one pass, each `[N]` in the order of the text.
 
     Attributes:
         targets: token ids.
-        positions: number of tokens before each in its window, the initial `<eos>` included.
-        log_probs: by temperature, the model's log-probability of each in nats.
-        cache_probs: by θ, the cache's probability of each; NaN where nothing came before.
-        seconds: that the pass took.
-        complete: False where it was interrupted.
+        positions: the number of tokens before each in its window, including the initial `<eos>`.
+        log_probs: by temperature, the model's log-probability in nats.
+        cache_probs: by θ, the cache's probability; NaN where the cache is empty.
+        seconds: the duration of the pass.
+        complete: False if it was interrupted.
     """
 
     targets: Tensor
@@ -70,8 +70,8 @@ def score_tokens(
         windows: see `Protocol.windows`.
         temperatures: of the softmax.
         thetas: θ of the cache.
-        cache_window: positions that the cache keeps.
-        step: updates the weights on each window's loss (see `DynamicEvaluation.adapting`); None leaves them alone.
+        cache_window: the number of positions that the cache stores.
+        step: updates the weights on each window's loss (see `DynamicEvaluation.adapting`); None keeps them fixed.
         autocast: the precision to compute in.
     """
     device = next(model.parameters()).device

@@ -1,1 +1,1 @@
-"""Taking a trained model elsewhere: ONNX, safetensors, Hugging Face, word vectors."""
+"""Export: ONNX, safetensors, Hugging Face, word vectors."""

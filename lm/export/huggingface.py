@@ -18,7 +18,7 @@ from lm.errors import UserError
 from lm.generation.incremental import IncrementalDecoder
 from lm.models import CausalLM
 
-# what `generate` calls the state: transformers 5.24 has renamed it
+# the name of the state in `generate`, renamed in transformers 5.24
 STATE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
@@ -29,7 +29,7 @@ class LMConfig(PretrainedConfig):
 
 
 class DecoderCache(IncrementalDecoder):
-    """The decoder's state in the place of a cache of keys and values, for every core."""
+    """The decoder's state in place of a KV cache, for every core."""
 
     is_compileable = False
     is_croppable = False
@@ -110,12 +110,12 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        """The state is our own, and the first forward pass makes it."""
+        """The state is our own, created by the first forward pass."""
         return False
 
 
 def _checked(config: LMConfig) -> object:
-    """The stored config of the model, if there is nothing beside it that transformers would fetch code for."""
+    """The stored config of the model, provided that nothing else would make transformers download code."""
     attention = config._attn_implementation
     if attention not in (None, "eager", "sdpa"):  # the name of a repository of kernels
         raise UserError(f"The config is refused: attn_implementation is {shown(attention)}, which this model has not.")

@@ -27,18 +27,18 @@ OPERATORS: dict[type[nn.RNNBase], tuple[str, list[int]]] = {
 def export_onnx(model: LanguageModel, path: Path) -> float:
     """Write a graph that maps tokens `[time, batch]` and a state to log-probabilities in nats and the next state.
 
-    Inputs are `tokens` and `state_0`, `state_1`, …; outputs `log_probs` `[time, batch, V]` and `next_state_0`, …. A
-    state that has read nothing is zeros, of no length where its shape says `past`. The metadata has the words
-    (`vocabulary`, JSON) and the positions that the model is meant to look over (`context`, 0 for no limit).
+    Inputs are `tokens` and `state_0`, `state_1`, …; outputs `log_probs` `[time, batch, V]` and `next_state_0`, …. The
+    initial state is zeros, of length zero in the dimension `past`. The metadata has the words (`vocabulary`, JSON)
+    and the context length that the model is trained for (`context`, 0 for no limit).
 
     Returns:
         The largest difference in nats between onnxruntime's log-probabilities and torch's.
     """
-    tokens = torch.zeros(5, 3, dtype=torch.long)  # sizes that can be told from each other, and from 1
+    tokens = torch.zeros(5, 3, dtype=torch.long)  # distinct sizes, other than 1
     _, state = model.model(tokens)
     dimensions = [{0: Dim("time"), 1: Dim("batch")}, dynamic_dimensions(model.model, state)]
     names = [f"state_{i}" for i in range(len(leaves(state)))]
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of packages that are not needed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about packages that are not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -63,7 +63,7 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
 
 
 def largest_difference(model: CausalLM, path: Path) -> float:
-    """Between onnxruntime's log-probabilities and torch's, in nats, over texts read in parts."""
+    """The difference between onnxruntime's and torch's log-probabilities, in nats, over texts fed in parts."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path)
@@ -86,7 +86,7 @@ def leaves(state: State) -> list[Tensor]:
 
 
 def dynamic_dimensions(model: CausalLM, state: State) -> State:
-    """In the shape of a state that has read something: for each tensor its dimensions that may vary, by name."""
+    """For each tensor of a state, its dynamic dimensions by name, in the state's structure."""
     batch_dim, batch, past = model.core.batch_dim, Dim("batch"), Dim("past")
 
     def named(read: Tensor, unread: Tensor) -> dict[int, Dim]:
@@ -97,7 +97,7 @@ def dynamic_dimensions(model: CausalLM, state: State) -> State:
 
 
 def with_onnx_layers(model: CausalLM) -> CausalLM:
-    """A copy of a model in which ONNX's operators stand for torch's recurrent layers, whose loop cannot be traced."""
+    """A copy of a model with ONNX operators instead of torch's recurrent layers, whose loop cannot be traced."""
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -107,7 +107,7 @@ def with_onnx_layers(model: CausalLM) -> CausalLM:
 
 
 class OnnxLayers(nn.Module):
-    """Recurrent layers as ONNX operators; only for export, it computes nothing by itself."""
+    """Recurrent layers as ONNX operators; for export only, not for computation."""
 
     def __init__(self, layers: nn.RNNBase) -> None:
         super().__init__()

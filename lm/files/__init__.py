@@ -1,1 +1,1 @@
-"""Files: atomic writes, streams such as /dev/stdout, text from outside, and one line for what the system refuses."""
+"""Files: atomic writes, streams such as /dev/stdout, external text, and system errors in one line."""

@@ -55,7 +55,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out before long work whether `path` can be written."""
+    """Check, before long work, that `path` can be written."""
     path = Path(path).expanduser()
     with explain_os_errors(f"write {path}"):
         if not is_stream(path):
@@ -67,10 +67,10 @@ def check_writable(path: str | Path) -> None:
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[Path]:
-    """Yield a free path in `folder`, which is made if need be, and remove what is there at the end.
+    """Yield an unused path in `folder`, which is created if needed, and remove what is there on exit.
 
-    Its name begins with a dot and ends with `.tmp`, so that nothing takes it for a checkpoint, and holds host and
-    process, so that the next writer removes what a killed process left behind.
+    Its name begins with a dot and ends with `.tmp`, so that it is not mistaken for a checkpoint, and contains host
+    and process, so that the next writer removes what a killed process left behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder)
@@ -84,15 +84,15 @@ def temporary(folder: Path) -> Iterator[Path]:
 
 
 def replace(unfinished: Path, target: Path) -> None:
-    """Put a complete file or folder in place of `target`, whose mode and owner it takes, once it is on the disk."""
+    """Replace `target` by a complete file or folder once that is synced to disk, keeping mode and owner."""
     _sync(unfinished)
     if target.exists():
         old = target.stat()
-        with suppress(OSError):  # only root gives files away
+        with suppress(OSError):  # only root may change the owner
             os.chown(unfinished, old.st_uid, old.st_gid)
         unfinished.chmod(stat.S_IMODE(old.st_mode))
     unfinished.replace(target)
-    with suppress(OSError):  # some network file systems cannot, and the name is given already
+    with suppress(OSError):  # unsupported on some network file systems; the rename is done already
         _sync(target.parent)
 
 
@@ -104,7 +104,7 @@ def _replaceable(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
+    """Sync a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -21,7 +21,7 @@ def open_stream(path: Path) -> IO[bytes]:
     if descriptor is None:
         return open(path, "wb", opener=lambda name, _: os.open(name, os.O_WRONLY))  # creates no file
     sys.stdout.flush()
-    return os.fdopen(os.dup(descriptor), "wb")  # another open() would begin a redirected file from its start
+    return os.fdopen(os.dup(descriptor), "wb")  # another open() would overwrite a redirected file from its start
 
 
 def is_writable(path: Path) -> bool:

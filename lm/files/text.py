@@ -1,4 +1,4 @@
-"""Text and JSON: UTF-8 with any line ends and any byte order mark, and one line for whatever else a file may be."""
+"""Text and JSON: UTF-8 with any line ends and any byte order mark, and one-line errors for other files."""
 
 import codecs
 import json
@@ -12,11 +12,11 @@ from lm.files.atomic import atomic_write
 from lm.files.errors import explain_os_errors
 
 BYTE_ORDER_MARK = "\ufeff"
-# Unicode's category Cc, what changes the direction of text (a terminal that shows them may be made to lie), and
-# halves of surrogate pairs, which no text has
+# Unicode's category Cc, bidirectional controls (with which displayed text can deceive), and lone surrogates,
+# which valid text does not have
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 CONVERT = "convert it, for example by iconv -f {} -t UTF-8 OLD > NEW"
-SIGNATURES = {  # how other files begin, the longest first
+SIGNATURES = {  # magic numbers of other files, the longest first
     **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), f"UTF-32: {CONVERT.format('UTF-32')}"),
     **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), f"UTF-16: {CONVERT.format('UTF-16')}"),
     b"\x1f\x8b": "compressed by gzip: unpack it by gunzip",
@@ -76,7 +76,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def visible(word: str) -> str:
-    """The word with its control characters written out, which a terminal would obey."""
+    """The word with its control characters escaped, which a terminal would interpret."""
     return CONTROL_CHARACTER.sub(lambda found: ascii(found[0])[1:-1], word)
 
 

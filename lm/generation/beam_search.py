@@ -1,4 +1,4 @@
-"""Beam search: the likeliest texts that a beam of a given width finds."""
+"""Beam search: the likeliest texts found with a beam of a given width."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from lm.models import CausalLM
 
 
 class Hypothesis(NamedTuple):
-    """A text that a search has found."""
+    """A text found by a search."""
 
     ids: Tensor  # without the prompt, [T]
     log_prob: float  # in nats
-    score: float  # by which texts are compared
+    score: float  # log_prob divided by the length penalty, by which hypotheses are ranked
 
 
 class Beams(NamedTuple):
-    """The state of a search: one value, so that an interrupt never sees half of a step."""
+    """The state of a search: replaced as a whole, so that an interrupt never leaves it half updated."""
 
     ids: Tensor  # unfinished texts with their prompt, [B, T], likeliest first
     log_probs: Tensor  # [B], in nats
@@ -40,11 +40,11 @@ def beam_search(
 ) -> list[Hypothesis]:
     """The best `num_samples` texts found, best first.
 
-    All begin with the token ids `prompt`, `[T]`, the first of which is only the context of the first word. An exception
+    All begin with the token ids `prompt`, `[T]`, the first of which (`<eos>`) is only context. An exception
     that `interruptible` suppresses ends the search early, with the best texts so far.
     """
     criteria, start = StoppingCriteria(config, vocabulary), len(prompt)
-    # how many continuations to rank: as many as may be finished by their last word, and num_beams besides
+    # how many continuations to rank: all that may be finished by their last word, plus num_beams
     width = config.num_beams * (1 + sum(len(ends) for ends, _ in criteria.limits))
     beams = Beams(prompt[None], torch.zeros(1, dtype=torch.float64, device=prompt.device), [])
     with interruptible or nullcontext():
@@ -61,7 +61,7 @@ def beam_search(
             sources, tokens = index // sums.size(1), index % sums.size(1)
             ids = torch.cat([beams.ids[sources], tokens[:, None]], dim=1)
 
-            # set aside those that are finished among the first, and go on with the first unfinished ones
+            # move finished ones among the top num_beams aside, and continue with the best unfinished ones
             met = criteria.are_met(ids[:, start:])
             done = met[: config.num_beams].nonzero().squeeze(1)
             kept = (~met).nonzero().squeeze(1)[: config.num_beams]
@@ -90,6 +90,6 @@ def _best(hypotheses: list[Hypothesis], config: GenerationConfig) -> list[Hypoth
 
 
 def _cannot_improve(beams: Beams, config: GenerationConfig) -> bool:
-    """Whether no unfinished text can still come among the best: its log-probability only falls."""
+    """Whether no unfinished text can still be among the best: log-probabilities only decrease."""
     bound = normalized(beams.log_probs[0].item(), config.max_words, config)
     return len(beams.finished) == config.num_beams and beams.finished[-1].score >= bound

@@ -1,11 +1,11 @@
-"""The options of generation: declared and checked here, for the command line and Python alike."""
+"""The options of generation, for the command line and Python alike."""
 
 from dataclasses import dataclass
 
 from lm.config.checks import above_zero, at_least
 from lm.errors import UserError
 
-SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # a beam search takes none of them
+SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # not applicable to beam search
 
 
 @dataclass(frozen=True)
@@ -15,17 +15,17 @@ class GenerationConfig:
     max_words: int = 100  # the most words of a text, after the prompt
     max_lines: int | None = None  # finish a text after this many `<eos>`
     max_sentences: int | None = None  # finish a text after this many of . ! ?
-    num_samples: int = 1  # texts, generated side by side; of a beam search the best ones
-    seed: int | None = None  # of the first text, the next number for the next text; None takes a new one each time
+    num_samples: int = 1  # texts generated in parallel; with beam search, the best ones
+    seed: int | None = None  # of the first text, seed + 1 of the second, and so on; None draws a random one
     temperature: float = 1.0  # divides the log-probabilities: below 1 for likelier words, above 1 for more varied ones
-    top_k: int | None = None  # draw from this many likeliest words
-    top_p: float | None = None  # draw from the fewest words with this probability together (Holtzman et al. 2020)
-    min_p: float | None = None  # draw from words this many times as probable as the likeliest (Nguyen et al. 2024)
-    repetition_penalty: float = 1.0  # multiplies the log-probability of words that have come (Keskar et al. 2019)
-    no_repeat_ngram_size: int | None = None  # no n-gram of this size comes twice (Paulus et al. 2018)
+    top_k: int | None = None  # sample from the k likeliest words
+    top_p: float | None = None  # sample from the fewest words with this total probability (Holtzman et al. 2020)
+    min_p: float | None = None  # sample from words at least min_p × as probable as the likeliest (Nguyen et al. 2024)
+    repetition_penalty: float = 1.0  # multiplies log-probabilities of words already in the text (Keskar et al. 2019)
+    no_repeat_ngram_size: int | None = None  # no n-gram of this size is repeated (Paulus et al. 2018)
     allow_unk: bool = True  # whether `<unk>` may be generated
     num_beams: int = 1  # above 1, search for the likeliest texts with a beam of this width, instead of sampling
-    length_penalty: float = 0.0  # of a beam search: 0 compares log-probabilities; 1 about those per word
+    length_penalty: float = 0.0  # of beam search: 0 ranks by log-probability; 1 roughly by that per word
 
     def __post_init__(self) -> None:
         at_least(0, max_words=self.max_words, seed=self.seed, length_penalty=self.length_penalty)

@@ -1,9 +1,9 @@
-"""Readable text from Wikitext's tokens."""
+"""Detokenisation of Wikitext."""
 
 import re
 
 RULES = (
-    (r" @([-,.])@ ", r"\1"),  # how Wikitext writes them within a word or a number
+    (r" @([-,.])@ ", r"\1"),  # hyphens and separators within a word or a number
     (r'" (.*?) "', r'"\1"'),
     (r" ([,.;:!?%)\]])", r"\1"),
     (r"([(\[$£€]) ", r"\1"),
@@ -12,7 +12,7 @@ RULES = (
 
 
 def detokenized(text: str) -> str:
-    """Join what Wikitext has split: ` @-@ `, ` @,@ `, spaces around punctuation, quotes and brackets, line by line."""
+    """Undo Wikitext's tokenisation: ` @-@ `, ` @,@ `, spaces around punctuation, quotes and brackets, line by line."""
     for pattern, replacement in RULES:
         text = re.sub(pattern, replacement, text)
     return text

@@ -1,4 +1,4 @@
-"""Incremental decoding: any number of tokens at a time, however long the text, with every core alike."""
+"""Incremental decoding: any number of tokens at a time, for texts of any length, with every core."""
 
 from typing import Self
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from lm.errors import UserError
 from lm.models import CausalLM, State, map_state
 
-CHUNK = 128  # positions of a long text at a time: [CHUNK, V] log-probabilities are in memory at once
+CHUNK = 128  # positions decoded at a time, which bounds memory to [CHUNK, V] log-probabilities
 
 
 class IncrementalDecoder:
     """Feeds B texts to a model in evaluation mode, and keeps the state between calls.
 
-    A core with a bounded context gets at most that many positions: when they are used up, the state is computed anew
-    from the last half of them, so that a word costs about two steps at most, and always has half a context before it.
+    A core with a bounded context gets at most that many positions: when they are full, the state is recomputed from the
+    last half of them, so a word costs at most about two steps, and always has at least half a context before it.
     """
 
     def __init__(self, model: CausalLM, batch_size: int) -> None:
@@ -56,12 +56,12 @@ class IncrementalDecoder:
 
     @torch.inference_mode()
     def reorder(self, indices: Tensor) -> None:
-        """Go on with these of the texts, `[B']`; one may be taken several times."""
+        """Keep the texts with these indices, `[B']`, in this order; an index may occur several times."""
         self.state = map_state(lambda part: part.index_select(self.model.core.batch_dim, indices), self.state)
         self.recent = self.recent.index_select(1, indices)
 
     def _reset(self) -> None:
-        """Compute the state anew from the last half of the context."""
+        """Recompute the state from the last half of the context."""
         self.recent = self.recent[len(self.recent) - len(self.recent) // 2 :]
         self.state = self.model.core.initial_state(self.recent.size(1))
         if len(self.recent):

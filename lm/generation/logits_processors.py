@@ -9,7 +9,7 @@ from lm.generation.config import GenerationConfig
 
 
 def process_log_probs(log_probs: Tensor, history: Tensor, config: GenerationConfig, unk_id: int) -> Tensor:
-    """Scores of the next word from its log-probabilities `[B, V]`, after the words `[B, T]`; -inf rules one out."""
+    """Scores of the next word from its log-probabilities `[B, V]`, after the words `[B, T]`; -inf excludes a word."""
     if config.repetition_penalty != 1:
         log_probs = log_probs.scatter(1, history, log_probs.gather(1, history) * config.repetition_penalty)
     if not config.allow_unk:
@@ -20,7 +20,7 @@ def process_log_probs(log_probs: Tensor, history: Tensor, config: GenerationConf
 
 
 def rule_out_repeated_ngrams(log_probs: Tensor, history: Tensor, size: int) -> Tensor:
-    """Rule out the words that would complete an n-gram that the history `[B, T]` has already: `[B, V]` → `[B, V]`."""
+    """Rule out the words that would complete an n-gram already in the history `[B, T]`: `[B, V]` → `[B, V]`."""
     ngrams = history.unfold(1, size, 1)  # [B, T - size + 1, size]
     prefix = history[:, None, history.size(1) - size + 1 :]  # [B, 1, size - 1], which the next word completes
     repeats = (ngrams[..., :-1] == prefix).all(-1).to(torch.int8)
@@ -29,5 +29,5 @@ def rule_out_repeated_ngrams(log_probs: Tensor, history: Tensor, size: int) -> T
 
 
 def all_ruled_out(scores: Tensor) -> Tensor:
-    """Whether no word may follow, by the scores `[B, V]` of the next one: `[B]`."""
+    """Whether all next words are ruled out, by their scores `[B, V]`: `[B]`."""
     return scores.amax(1).isneginf()

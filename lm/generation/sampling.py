@@ -1,4 +1,4 @@
-"""Sampling: texts drawn from the model's distribution, word by word, several side by side."""
+"""Sampling: draw texts from the model's distribution, word by word, several in parallel."""
 
 import math
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from lm.generation.logits_processors import all_ruled_out, process_log_probs
 from lm.generation.stopping_criteria import StoppingCriteria
 from lm.models import CausalLM
 
-FINISHED = -1  # in the place of a token id, when a sample is finished and others go on
+FINISHED = -1  # instead of a token id, for a finished sample while others continue
 
 
 def generate_ids(model: CausalLM, prompt: Tensor, config: GenerationConfig, vocabulary: Vocabulary) -> Iterator[Tensor]:
     """Yield the next token id of every sample, `[num_samples]`, or FINISHED, until all samples are finished.
 
-    All begin with the token ids `prompt`, `[T]`, the first of which is only the context of the first word. Each has a
-    random generator of its own: the second sample of `seed=7` is the first one of `seed=8`.
+    All begin with the token ids `prompt`, `[T]`, the first of which (`<eos>`) is only context. Each has its
+    own random generator: the second sample of `seed=7` is the first one of `seed=8`.
     """
     generators = [torch.Generator() for _ in range(config.num_samples)]
     for i, generator in enumerate(generators):
@@ -35,7 +35,7 @@ def generate_ids(model: CausalLM, prompt: Tensor, config: GenerationConfig, voca
         scores = process_log_probs(decoder.decode(tokens.T)[-1], history[:, 1:], config, vocabulary.unk_id)
         if (exhausted := all_ruled_out(scores)).any():
             finished |= exhausted
-            scores = scores.masked_fill(exhausted[:, None], 0)  # draw any word: it is not shown
+            scores = scores.masked_fill(exhausted[:, None], 0)  # draw any word: it is discarded
         if finished.all():
             return
         uniform = torch.cat([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
@@ -47,34 +47,34 @@ def generate_ids(model: CausalLM, prompt: Tensor, config: GenerationConfig, voca
 
 
 def sample(log_probs: Tensor, uniform: Tensor, config: GenerationConfig) -> Tensor:
-    """Draw a token id for each row of `[B, V]`, with random numbers `[B]` that are uniform in [0, 1): `[B]`.
+    """Draw a token id for each row of `[B, V]`, with random numbers `[B]` uniform in [0, 1): `[B]`.
 
-    Temperature, truncation, then inverse transform sampling, with one number a row; torch.multinomial takes V.
+    Temperature, truncation, then inverse transform sampling, with one random number per row; torch.multinomial takes V.
     """
     scores = log_probs.float()
-    # a temperature below the least normal number would make 0 / 0 of the likeliest word's score
+    # below the smallest normal number the likeliest word's score would be 0 / 0
     temperature = max(config.temperature, torch.finfo(scores.dtype).tiny)
     scores = (scores - scores.amax(-1, keepdim=True)).div_(temperature)
     scores, ids = truncate(scores, config)
-    cumulative = scores.exp_().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would vanish beside 1
+    cumulative = scores.exp_().cumsum(-1, dtype=torch.float64)  # in fp32 the rarest words would underflow next to 1
     total = cumulative[:, -1:]
-    # a product that rounds up to the total would lie beyond the last word
+    # a product rounded up to the total would fall beyond the last word
     point = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
     index = torch.searchsorted(cumulative, point, right=True)
     return (index if ids is None else ids.gather(-1, index)).squeeze(-1)
 
 
 def truncate(scores: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor | None]:
-    """Truncate the distribution by top-k, top-p and min-p, each what the one before it has left.
+    """Truncate the distribution by top-k, then top-p, then min-p.
 
-    Of scores `[B, V]`, unnormalised log-probabilities, the largest of a row 0, the return value is those left `[B, K]`,
-    -inf for words not to draw, and their token ids `[B, K]`; None for the ids 0 … V - 1.
+    Takes unnormalised log-probabilities `[B, V]` whose maximum per row is 0; returns the remaining ones `[B, K]`, -inf
+    for excluded words, and their token ids `[B, K]`, or None for the ids 0 … V - 1.
     """
     ids = None
     k = min(config.top_k or scores.size(-1), scores.size(-1))
     if config.top_p is not None or k < scores.size(-1):
         scores, ids = scores.topk(k)  # sorted, the likeliest first
-    if config.top_p is not None:  # nucleus sampling: the words until whose predecessors have top_p together
+    if config.top_p is not None:  # nucleus sampling: words whose predecessors sum to less than top_p
         probs = scores.softmax(-1)
         probability_before = probs.cumsum(-1) - probs
         scores = scores.masked_fill(probability_before >= config.top_p, -math.inf)

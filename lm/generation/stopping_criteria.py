@@ -1,4 +1,4 @@
-"""When a text is finished."""
+"""Stopping criteria: when a text is finished."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ SENTENCE_ENDS = (".", "!", "?")
 
 
 class StoppingCriteria:
-    """Finishes texts by `max_lines` and `max_sentences`: when so many of the words that end one have come."""
+    """Finishes texts by `max_lines` and `max_sentences`: when it has that many `<eos>`, or sentence ends."""
 
     def __init__(self, config: GenerationConfig, vocabulary: Vocabulary) -> None:
         sentence_ends = [end for end in SENTENCE_ENDS if end in vocabulary]

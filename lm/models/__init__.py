@@ -1,4 +1,4 @@
-"""Language models over token ids: embedding → core → head. Plain modules that know nothing of Lightning."""
+"""Language models over token ids: embedding → core → head. Plain modules, independent of Lightning."""
 
 from lm.models.adaptive import AdaptiveEmbedding, AdaptiveHead
 from lm.models.causal_lm import CausalLM

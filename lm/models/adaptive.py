@@ -1,4 +1,4 @@
-"""Clusters of words by frequency: wide vectors for the frequent words, narrow ones for the many rare ones."""
+"""Adaptive input and softmax: clusters of words by frequency, with wide vectors for frequent words, narrow for rare."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,10 +21,10 @@ class AdaptiveEmbedding(nn.Module):
     """Narrower vectors for rarer words, each cluster mapped to E: `[T, B]` → `[T, B, E]` (Baevski and Auli 2019).
 
     Args:
-        vocabulary_size: V; token ids are in order of frequency, the most frequent first.
+        vocabulary_size: V; token ids are sorted by frequency, the most frequent first.
         embedding_size: E, the width of the first cluster's vectors.
-        cutoffs: the first id of the second and each further cluster; those at V or beyond are left out.
-        div_value: each cluster's vectors are this many times narrower than those of the cluster before.
+        cutoffs: the first id of the second and each further cluster; those at V or beyond are ignored.
+        div_value: each cluster's vectors are this many times narrower than the previous cluster's.
     """
 
     clusters: Sequence[nn.Embedding]
@@ -55,8 +55,8 @@ class AdaptiveEmbedding(nn.Module):
 class AdaptiveHead(Head):
     """The adaptive softmax: exact, normalised, and cheap where most targets are frequent words (Grave et al. 2017).
 
-    A first softmax is over the words of the first cluster and one entry for each further cluster. A word of a further
-    cluster has the product of its cluster's probability and of its own within the cluster, computed from a narrower
+    The first softmax is over the words of the first cluster and one entry per further cluster. The probability of a
+    word in a further cluster is its cluster's probability times its own within the cluster, computed from a narrower
     projection of h. With tied weights the clusters' matrices are those of an AdaptiveEmbedding.
 
     Args:
@@ -93,13 +93,13 @@ class AdaptiveHead(Head):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         features, flat = hidden.flatten(0, 1), targets.flatten()
-        # 1. the first softmax, in which a rare target stands for its cluster
+        # 1. the first softmax, in which a rare target is replaced by its cluster's entry
         entries = flat
         for i, span in enumerate(self.spans[1:]):
             entries = entries.where(flat < span.start, self.spans[0].end + i)
         nll = linear_cross_entropy(self.projections[0](features), *self._first_softmax(), entries)
-        # 2. for each further cluster the positions of its words; with none it still takes part, since DDP needs a
-        # gradient of every parameter. The last one sees ids beyond the vocabulary, too, which are an IndexError.
+        # 2. each further cluster, at the positions of its words; it takes part even without any, since DDP needs a
+        # gradient of every parameter. Ids beyond the vocabulary go to the last one and raise an IndexError.
         for i, span in enumerate(self.spans[1:], start=1):
             in_cluster = (flat >= span.start) & ((flat < span.end) | (i == len(self.spans) - 1))
             rows = in_cluster.nonzero().squeeze(1)
@@ -112,13 +112,13 @@ class AdaptiveHead(Head):
         return nll.view_as(targets)
 
     def _first_softmax(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias: of the frequent words, then of the further clusters."""
+        """Weight and bias of the frequent words, then of the cluster entries."""
         parts = self.clusters[0], self.cluster_logits
         return torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
 
 
 class Span(NamedTuple):
-    """The token ids of a cluster, from `start` to before `end`, and the width of their vectors."""
+    """A cluster: token ids from `start` up to but excluding `end`, and the width of their vectors."""
 
     start: int
     end: int
@@ -126,7 +126,7 @@ class Span(NamedTuple):
 
 
 def cluster_spans(vocabulary_size: int, cutoffs: Sequence[int], width: int, div_value: float) -> list[Span]:
-    """Split the ids 0 … V - 1 at the cutoffs, from `width` on ever narrower, down to 1."""
+    """Split the ids 0 … V - 1 at the cutoffs; widths start at `width` and shrink, to no less than 1."""
     at_least(1, div_value=div_value)
     starts = [0, *cutoffs]
     if len(starts) == 1 or any(start >= end for start, end in pairwise(starts)):

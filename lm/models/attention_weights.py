@@ -17,7 +17,7 @@ def has_attention(model: CausalLM) -> bool:
 
 @torch.no_grad()
 def attention_weights(model: CausalLM, tokens: Tensor) -> Tensor:
-    """The attention weights `[layers, B, heads, T, T]` of a text `[T, B]`, computed beside the forward pass."""
+    """The attention weights `[layers, B, heads, T, T]` of a text `[T, B]`, recorded by hooks on a forward pass."""
     modules, context = _modules(model), model.core.context
     if not modules:
         raise UserError("The attention of a recurrent model was asked for, but only a Transformer has any.")

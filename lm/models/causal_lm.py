@@ -1,4 +1,4 @@
-"""The one idea: tokens → embedding → core → head → log-probabilities, with a state in and out of the core."""
+"""The model: tokens → embedding → core → head → log-probabilities, with the core's state passed in and returned."""
 
 from collections.abc import Callable
 

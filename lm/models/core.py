@@ -1,4 +1,4 @@
-"""The interface of every core, so that no code outside a core asks which kind it is."""
+"""The interface of every core; no code outside a core depends on its kind."""
 
 from abc import ABC, abstractmethod
 
@@ -12,8 +12,8 @@ class Core(nn.Module, ABC):
 
     Args:
         output_size: H, the size of the outputs.
-        batch_dim: the dimension of the state's tensors that counts the B streams.
-        context: positions that the core is meant to look over; None means all.
+        batch_dim: the batch dimension of the state's tensors.
+        context: the context length that the core is trained for; None means unbounded.
     """
 
     def __init__(self, *, output_size: int, batch_dim: int, context: int | None = None) -> None:
@@ -26,7 +26,7 @@ class Core(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """The state before the first token: tensors of zeros, or of no length. Exported files rely on it."""
+        """The state before the first token: tensors of zeros, or of length zero. Exported files rely on it."""
 
     @abstractmethod
     def carry(self, state: State) -> State:

@@ -21,7 +21,7 @@ class Embedding(Protocol):
 
     @property
     def tables(self) -> Sequence[Tensor]:
-        """The matrices that a head may share: of all tokens, or one for each cluster."""
+        """The matrices that a head may tie: one for all tokens, or one per cluster."""
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Look up vectors: `[T, B]` → `[T, B, E]`."""

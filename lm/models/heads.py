@@ -1,4 +1,4 @@
-"""From a core's outputs to log-probabilities, by two methods: those of all words, or only the targets' loss."""
+"""From a core's outputs to log-probabilities, by two methods: of the whole vocabulary, or of the targets only."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from lm.ops import linear, linear_cross_entropy
 
 
 class Head(nn.Module, ABC):
-    """Maps a core's outputs to normalised log-probabilities; both methods agree to rounding."""
+    """Maps a core's outputs to normalised log-probabilities; both methods agree up to rounding."""
 
     @abstractmethod
     def log_prob(self, hidden: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class Head(nn.Module, ABC):
         """
 
     def training_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """The loss to train on, of the shapes of `nll`: another one where that is cheaper, as in a sampled softmax."""
+        """The training loss, shaped as `nll`; override it for a cheaper surrogate, such as a sampled softmax."""
         return self.nll(hidden, targets)
 
 
@@ -74,7 +74,7 @@ def initialise(*linears: nn.Linear) -> None:
 
 
 def tie(linears: Sequence[nn.Linear], embedding: Embedding) -> None:
-    """Let output layers share the embedding's matrices."""
+    """Tie output layers to the embedding's matrices."""
     ours, theirs = [each.weight.shape for each in linears], [table.shape for table in embedding.tables]
     if ours != theirs:
         raise UserError(
@@ -87,7 +87,7 @@ def tie(linears: Sequence[nn.Linear], embedding: Embedding) -> None:
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """Log-probabilities in fp32 at least, which CPU autocast does not see to: `[…, V]` → `[…, V]`."""
+    """Log-probabilities in at least fp32, to which CPU autocast does not promote: `[…, V]` → `[…, V]`."""
     return F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -28,7 +28,7 @@ class RecurrentCore(Core):
         cell: a key of CELLS.
         hidden_size: H.
         num_layers: L, the number of layers.
-        dropout: the rate of dropout; that after the last layer is CausalLM's output_dropout.
+        dropout: the dropout probability; after the last layer it is CausalLM's output_dropout.
     """
 
     def __init__(self, input_size: int, cell: str, hidden_size: int, num_layers: int, dropout: float) -> None:
@@ -46,7 +46,7 @@ class RecurrentCore(Core):
             return self.layers(self.dropout(inputs), state)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros `[L, B, H]`; for an LSTM two of them, hidden and cell."""
+        """Zeros `[L, B, H]`; for an LSTM a pair, hidden and cell."""
         zeros = next(self.parameters()).new_zeros(self.layers.num_layers, batch_size, self.output_size)
         return (zeros, zeros) if isinstance(self.layers, nn.LSTM) else zeros
 

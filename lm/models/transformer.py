@@ -1,4 +1,4 @@
-"""The Transformer core (Vaswani et al. 2017), decoder only, with its keys and values as state."""
+"""The Transformer core (Vaswani et al. 2017), decoder-only, with its KV cache as state."""
 
 import math
 
@@ -18,7 +18,7 @@ INITIALISATIONS = ("default", "xavier")
 
 
 class TransformerCore(Core):
-    """Causal self-attention layers over the inputs times √E.
+    """Causal self-attention layers over the inputs scaled by √E.
 
     The state holds for each layer the keys and values of the P positions so far, `[B, heads, P, H / heads]` each; the
     inputs of a call stand at positions P, P + 1, and so on.
@@ -30,9 +30,9 @@ class TransformerCore(Core):
         num_layers: the number of layers.
         num_heads: attention heads, a divisor of `hidden_size`.
         dropout: of the inputs and, in the layers, of attention weights and of each block's inner and outer outputs.
-        context: the number of positions that it is meant to look over: those of a training window.
-        positions: "sinusoidal" adds them to the inputs; "rotary" turns queries and keys (Su et al. 2021).
-        norm: "post" normalises after each residual sum; "pre" before each block.
+        context: the context length that it is trained for: the positions of a training window.
+        positions: "sinusoidal" encodings are added to the inputs; "rotary" rotates queries and keys (Su et al. 2021).
+        norm: "post" normalises after each residual connection; "pre" before each block.
         activation: of the feed-forward block: "relu", "gelu", or "swiglu" (Shazeer 2020).
         final_norm: whether a LayerNorm follows the last layer; None means with norm="pre" only.
         layer_dropout: the dropout inside the layers, where it differs from that of the inputs.
@@ -115,7 +115,7 @@ class TransformerCore(Core):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, then a feed-forward block, each with a residual sum, a norm and dropout."""
+    """Self-attention, then a feed-forward block, each with a residual connection, a norm and dropout."""
 
     def __init__(
         self, hidden_size: int, feedforward_size: int, num_heads: int, dropout: float, norm: str, activation: str
@@ -140,7 +140,7 @@ class TransformerLayer(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Multi-head attention of new positions to all before them and to themselves."""
+    """Multi-head attention from each new position to itself and all before it."""
 
     def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class CausalAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """`[T, B, H]` → `[T, B, H]`, each position by itself; swiglu gates one half of the first map by the other."""
+    """`[T, B, H]` → `[T, B, H]`, position-wise; swiglu gates one half of the inner projection by the other."""
 
     def __init__(self, hidden_size: int, feedforward_size: int, dropout: float, activation: str) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class FeedForward(nn.Module):
 
 
 def causal_mask(steps: int, past: int, device: torch.device) -> Tensor:
-    """The mask that is added to attention scores, `[T, P + T]`: 0 for a position and its past, -inf for its future."""
+    """The additive attention mask, `[T, P + T]`: 0 for a position and its past, -inf for its future."""
     return torch.ones(steps, past + steps, device=device).tril(diagonal=past).log()
 
 
@@ -216,7 +216,7 @@ def sinusoids(angles: Tensor, size: int) -> Tensor:
 
 
 def rotate(features: Tensor, angles: Tensor) -> Tensor:
-    """Turn each pair of features of `[B, heads, T, D]` by the angles `[T, D / 2]` of its position."""
+    """Rotate each pair of features of `[B, heads, T, D]` by the angles `[T, D / 2]` of its position."""
     even, odd = features[..., 0::2], features[..., 1::2]
     sin, cos = angles.sin().to(features.dtype), angles.cos().to(features.dtype)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)

@@ -1,4 +1,4 @@
-"""Operators for speed alone: exact, each tested against its plain version."""
+"""Faster operators: exact, each tested against its plain version."""
 
 from lm.ops.allocator import keep_freed_memory
 from lm.ops.linear import linear

@@ -1,4 +1,4 @@
-"""A linear layer of many words for a few rows, as in incremental decoding."""
+"""A linear layer with many outputs for a few rows, as in incremental decoding."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ FEW = 8  # rows up to which batched products are faster: 5 × for one row, 2 × 
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What `F.linear` computes: `[…, H]`, `[V, H]`, `[V]` → `[…, V]`.
+    """A drop-in for `F.linear`: `[…, H]`, `[V, H]`, `[V]` → `[…, V]`.
 
-    On a CPU the product with a few rows runs in one thread, slower than the memory. As a batch of two halves it goes to
-    torch's own kernel, which uses all threads and reads the matrix once.
+    On a CPU a product with few rows runs in one thread, below memory bandwidth. As a batch of two halves it is
+    dispatched to torch's own kernel, which uses all threads and reads the matrix once.
     """
     positions = rows.numel() // rows.size(-1)
     plain = rows.device.type != "cpu" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")

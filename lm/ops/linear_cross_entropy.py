@@ -1,4 +1,4 @@
-"""The loss of a large output layer, in blocks of the vocabulary, so that no [N, V] logits are ever held in fp32."""
+"""The loss of a large output layer, in blocks of the vocabulary, so that no [N, V] logits are materialised in fp32."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +15,11 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
     """The negative log-likelihood in nats of each target: `[N, H]`, `[V, H]`, `[V]`, `[N]` → `[N]`.
 
     Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64).
-    The loss of a target IGNORE_INDEX is zero. Products in 16 bits keep their exponentials, `[N, V]` in 16 bits, for the
-    backward pass; others are computed again there.
+    The loss of a target IGNORE_INDEX is zero. With 16-bit products the exponentials, `[N, V]` in 16 bits, are kept for
+    the backward pass; otherwise they are recomputed there.
 
-    The softmax of a block is exp(logits - m) with the block's own maxima m; over all blocks it only misses a factor
-    for each row, exp(m - log-sum-exp). The backward pass puts that factor into the rows of `hidden` instead, so that
+    The softmax of a block is exp(logits - m) with the block's own maxima m; over all blocks it lacks only one
+    factor per row, exp(m - log-sum-exp). The backward pass puts that factor into the rows of `hidden` instead, so that
     the gradients are matrix products of what the forward pass kept. Blocks with a running log-sum-exp are those of
     online softmax (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024).
     """
@@ -44,7 +44,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         ctx.block, ctx.dtypes = block, (hidden.dtype, weight.dtype, bias.dtype)
         sum_dtype = torch.promote_types(dtype, torch.float32)
-        # the bias is one more feature, so that it and its gradient come with the matrix products
+        # the bias is one more feature, so that the matrix products include it and its gradient
         features = _with_column(hidden, 1, dtype)
         matrix = _with_column(weight, bias, dtype)
         # 1. the maximum and the sum of exponentials of each block, for each position
@@ -71,7 +71,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         features, matrix, targets, scored, maxima, log_sum_exp, *kept = ctx.saved_tensors
         grad = grad.where(scored, 0)[:, None]
         hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
-        # the gradient by the logits is the softmax, less 1 at the target: 1. the target's part
+        # the gradient of the logits is softmax - one_hot(target): 1. the target's part
         grad_features = -grad * matrix[targets]
         grad_weight = matrix.new_empty(len(matrix), matrix.size(1) - 1, dtype=grad.dtype)
         grad_bias = matrix.new_empty(len(matrix), dtype=grad.dtype)
@@ -82,7 +82,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_features.addcmul_((exps @ matrix[words]).to(grad.dtype), scale)
             grad_matrix = exps.T @ (features * scale).to(features.dtype)
             grad_weight[words], grad_bias[words] = grad_matrix[:, :-1], grad_matrix[:, -1]
-        # 3. the target's part in the weights, after the blocks have filled them
+        # 3. the target's part of the weights' gradient, after the blocks have written theirs
         grad_weight.index_add_(0, targets, features[:, :-1] * grad, alpha=-1)
         grad_bias.index_add_(0, targets, grad.squeeze(1), alpha=-1)
         gradients = grad_features[:, :-1].to(hidden_dtype), grad_weight.to(weight_dtype), grad_bias.to(bias_dtype)

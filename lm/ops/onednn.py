@@ -1,4 +1,4 @@
-"""Switch off oneDNN, torch's library for an LSTM on a CPU, where it is slower."""
+"""Disable oneDNN, torch's backend for an LSTM on a CPU, where it is slower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
-    """Use torch's own kernels: for a single step of an LSTM oneDNN's set-up takes three times as long."""
+    """Use torch's own kernels: for a single step of an LSTM oneDNN's set-up makes it three times as slow."""
     enabled, *_ = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
     try:
         yield

@@ -9,10 +9,10 @@ from lm.errors import UserError
 
 
 def fast_precision(accelerator: str) -> str:
-    """`bf16-mixed` where the CPU multiplies bfloat16 numbers by itself, else `32-true`; both as Lightning names them.
+    """`bf16-mixed` where the CPU has bfloat16 instructions, else `32-true`; both are Lightning's names.
 
     Matrix products in bfloat16 are at least twice as fast on such a CPU (AVX-512 BF16, AMX) and slower on others; the
-    perplexity of a whole split differs by less than 0.1 %. GPUs keep fp32: theirs has not been measured.
+    perplexity of a whole split differs by less than 0.1 %. GPUs keep fp32: bfloat16 has not been measured there.
     """
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")

@@ -1,4 +1,4 @@
-"""Attention weights: a map for each layer and head of a Transformer."""
+"""Attention maps, one per layer and head of a Transformer."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from lm.plots.labels import label
 
 CELL = 0.15  # inches, of a pair of words
-WIDEST = 36.0  # inches, of all heads together: where there are many, the cells shrink
+WIDEST = 36.0  # inches, of all heads together; with many, the cells shrink
 
 
 def attention_maps(weights: Tensor, words: Sequence[str]) -> Figure:
     """Draw attention weights, a row of panels for each layer and a column for each head.
 
-    Within a panel the queries are to the left, the keys below. The colours follow the root of the weight, so that
-    attention spread over many words can be told from none.
+    Within a panel the queries are on the left, the keys below. Colours show the square root of the weight, so that
+    attention spread over many words is visible.
 
     Args:
         weights: of one text, `[layers, heads, T, T]`; see `lm.models.attention_weights`.

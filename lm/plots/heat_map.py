@@ -1,4 +1,4 @@
-"""All log-probabilities at once: a row for each position, a column for each word of the vocabulary."""
+"""A heat map of all log-probabilities: a row per position, a column per word of the vocabulary."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lm.plots.labels import label
 
-COLUMNS = 1200  # of a panel: where there are more token indices, several share a column
+COLUMNS = 1200  # per panel: with more token indices, several share a column
 
 
 def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]]) -> Figure:
@@ -18,7 +18,7 @@ def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]
 
     Args:
         log_probs: for each text the log-probabilities of every word at every position, `[T, V]`, in nats.
-        words: for each text the target words, T of them, written beside the rows.
+        words: for each text the target words, T of them, as labels of the rows.
     """
     panels = [_pooled(panel.numpy()) for panel in log_probs]
     height = max(3.0, 0.18 * max(map(len, words)) + 1)

@@ -8,7 +8,7 @@ LACKING = "□"
 
 
 def label(word: str, longest: int = 16, family: str = "DejaVu Sans") -> str:
-    """The word, cut to at most `longest` characters; a box stands for each that the font cannot draw."""
+    """The word, cut to at most `longest` characters; characters that the font lacks become boxes."""
     short = word if len(word) <= longest else word[: longest - 1] + "…"
     return "".join(character if _is_drawable(character, family) else LACKING for character in short)
 

@@ -17,7 +17,7 @@ from lm.files.text import visible
 from lm.language_model import Score
 from lm.plots.labels import label
 
-MAX_SURPRISAL = 12.0  # nats: rarer than one in a hundred thousand
+MAX_SURPRISAL = 12.0  # nats: a probability below 1e-5
 COLOURS = ScalarMappable(Normalize(0, MAX_SURPRISAL, clip=True), colormaps["YlOrRd"])
 LEGEND = "below each word: the likeliest words, bold where they came; dashed: not in the vocabulary, scored as <unk>"
 # The figure is a grid of characters: in a monospaced font the width of a word is its length.
@@ -51,7 +51,7 @@ def surprisal_text(scores: Sequence[Score]) -> Figure:
 
 
 def surprisal_html(scores: Sequence[Score]) -> str:
-    """The same as one self-contained HTML file; a word's title has its log-probability and the likeliest words."""
+    """The same as one self-contained HTML file; a word's tooltip has its log-probability and the likeliest words."""
     paragraphs = []
     for number, score in enumerate(scores, 1):
         words = " ".join(_span(score, i) for i in range(len(score.words)))
@@ -64,7 +64,7 @@ def _title(score: Score) -> str:
 
 
 def _candidates(score: Score, i: int) -> list[tuple[str, bool]]:
-    """The likeliest words at a position with their probabilities, and whether each is the one that came."""
+    """The likeliest words at a position with their probabilities, and whether each is the one that occurred."""
     came = score.words[i] if score.known[i] else UNK
     return [(f"{label(word, 12, FONT)} {_percent(log_prob)}", word == came) for word, log_prob in score.likeliest[i]]
 
@@ -74,7 +74,7 @@ def _percent(log_prob: float) -> str:
 
 
 def _colours(surprisal: float) -> tuple[str, str]:
-    """The shade of a word, and a colour that can be read on it (luminance of ITU-R BT.709)."""
+    """The shade of a word, and a legible text colour on it (luminance of ITU-R BT.709)."""
     red, green, blue, _ = shade = COLOURS.cmap(min(surprisal / MAX_SURPRISAL, 1.0))
     return to_hex(shade), "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45 else "black"
 

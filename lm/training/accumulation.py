@@ -4,11 +4,11 @@ from lm.data.windows import Window
 
 
 class AccumulatedWindows:
-    """The windows whose gradients one optimizer step adds up.
+    """The windows whose gradients are accumulated in one optimizer step.
 
-    Lightning divides each window's loss by `accumulate_grad_batches`, however many windows the last step of an epoch
-    has (https://github.com/Lightning-AI/pytorch-lightning/issues/19987), and counts a short window as much as a long
-    one. With `weight` and `scale` the step follows the gradient of the mean loss per token of all its windows.
+    Lightning divides each window's loss by `accumulate_grad_batches`, even if the last step of an epoch has fewer
+    windows (https://github.com/Lightning-AI/pytorch-lightning/issues/19987), and weights short windows like
+    long ones. With `weight` and `scale` the step follows the gradient of the mean loss per token of all its windows.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class AccumulatedWindows:
         return tokens / self.first
 
     def scale(self, divisor: int) -> float:
-        """What the sum of the weighted gradients, each divided by `divisor`, is to be multiplied by; mostly 1."""
+        """The factor for the sum of the weighted gradients, each divided by `divisor`; usually 1."""
         return divisor * self.first / self.tokens
 
     @property

@@ -1,4 +1,4 @@
-"""What a run cannot do with its Trainer's options: found before any training, though each option is right by itself."""
+"""Checks for combinations of options that a run cannot honour, made before any training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ METRICS = ("train/loss", "train/ppl", "train/lr", "train/grad_norm", "val/loss",
 def check_training_config(config: DictConfig) -> None:
     """Check the whole config of a training run; build model, optimizer and schedule once.
 
-    The model is built without memory, for the largest vocabulary, so that its own checks run before any text is read.
+    The model is built on the meta device, for the largest vocabulary, so its own checks run before any text is read.
     """
     check(config)
     _check_processes(config.trainer)
@@ -59,7 +59,7 @@ def check_windows(trainer: DictConfig, data: "TextDataModule") -> None:
 
 
 def _limited(split: str, trainer: DictConfig, windows: Windows) -> int:
-    """How many of the windows of a split are used."""
+    """The number of windows of a split that are used."""
     key = f"limit_{split}_batches"
     limit = trainer[key]
     if isinstance(limit, float) and 0 < limit * len(windows) < 1:
@@ -72,7 +72,7 @@ def _limited(split: str, trainer: DictConfig, windows: Windows) -> int:
 
 
 def _check_processes(trainer: DictConfig) -> None:
-    """Check that processes which must agree can, and that a multirun keeps to one for each job."""
+    """Check that several processes can agree on a run folder, and that a multirun has one per job."""
     if not HydraConfig.initialized():
         return
     check_shared_name()
@@ -123,11 +123,11 @@ def _check_trainer(config: DictConfig) -> None:
 
 
 def _check_validates_each_time(trainer: DictConfig) -> None:
-    """Check that each time the schedule looks at the validation loss there is a new one."""
+    """Check that the validation loss is new each time the schedule reads it."""
     for key, fails in {
         "limit_val_batches": trainer.limit_val_batches == 0,
         "check_val_every_n_epoch": trainer.check_val_every_n_epoch is None,
-        "val_check_interval": not isinstance(trainer.val_check_interval, int | float),  # it is a time
+        "val_check_interval": not isinstance(trainer.val_check_interval, int | float),  # then it is a time
     }.items():
         if fails:
             raise UserError(

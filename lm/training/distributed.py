@@ -1,4 +1,4 @@
-"""Training in several processes: their strategy, SLURM's plugin and SLURM's queue."""
+"""Distributed training: the DDP strategy, Lightning's SLURM plugin, and requeueing."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ from lm.config.launch import in_slurm_step
 
 
 def cluster() -> list[ClusterEnvironment]:
-    """Lightning's plugin for processes that srun has started, with the queueing left to us.
+    """Lightning's plugin for processes started by srun, without its requeueing, which we do ourselves.
 
-    A shell within a SLURM job has SLURM's variables, too, without srun; there Lightning starts its own processes.
+    A shell within a SLURM job has SLURM's variables, too; without srun Lightning launches its own processes.
     """
     if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
         return []
@@ -24,7 +24,7 @@ def cluster() -> list[ClusterEnvironment]:
 
 
 def requeue() -> None:
-    """Ask SLURM to start this job again; on failure say so on stderr."""
+    """Requeue this SLURM job; report a failure on stderr."""
     job = os.environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -36,6 +36,6 @@ def requeue() -> None:
 
 
 def ddp(timeout_minutes: float) -> DDPStrategy:
-    """One process for each device, which gives up when another has not answered for so long."""
+    """DDP with one process per device, and a timeout for ranks that do not respond."""
     above_zero(timeout_minutes=timeout_minutes)
     return DDPStrategy(timeout=timedelta(minutes=timeout_minutes))

@@ -1,4 +1,4 @@
-"""What Lightning's loops keep to themselves and we must read or set: here, with the reason, and nowhere else.
+"""The private state of Lightning's loops that we read or set: only here, each with the reason.
 
 LOOPS below is https://github.com/Lightning-AI/pytorch-lightning/blob/2.6.6/src/lightning/pytorch/loops
 """
@@ -9,7 +9,7 @@ from lightning import Trainer
 
 
 def is_epoch_done(trainer: Trainer) -> bool:
-    """Whether all windows of the epoch have been trained on; where not, and the epoch ends, so does training.
+    """Whether all windows of the epoch have been trained on; if not when the epoch ends, training ends, too.
 
     The counter is right in `on_train_epoch_end` and `on_train_end`; in `on_train_batch_end` it is one behind:
     https://github.com/Lightning-AI/pytorch-lightning/issues/18060
@@ -18,10 +18,10 @@ def is_epoch_done(trainer: Trainer) -> bool:
 
 
 def stop_after_this_step(trainer: Trainer) -> None:
-    """Turn a wish to stop, whoever had it, into the last optimizer step: the one that is done, or half done, now.
+    """On any request to stop, make the current optimizer step, complete or not yet, the last one.
 
     Lightning stops at once, even in the middle of accumulated gradients, which are lost, and validates before the
-    state that a longer run needs could be saved: LOOPS/training_epoch_loop.py#L130 (`done`).
+    state for resuming could be saved: LOOPS/training_epoch_loop.py#L130 (`done`).
     """
     fit_loop = trainer.fit_loop
     if trainer.should_stop and fit_loop._can_stop_early:
@@ -30,7 +30,7 @@ def stop_after_this_step(trainer: Trainer) -> None:
 
 
 def validate_last_weights(trainer: Trainer) -> None:
-    """Validate as at the end of an epoch, with all callbacks, and file it under the last epoch and step.
+    """Validate as at the end of an epoch, with all callbacks, and log it under the last epoch and step.
 
     Lightning does not where training ends within an epoch, or with one that is not validated:
     https://github.com/Lightning-AI/pytorch-lightning/issues/9855 and
@@ -72,7 +72,7 @@ def rewind_to_step_start(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[s
 
 
 def correct_resumed_counters(trainer: Trainer) -> None:
-    """In the first step of a resumed run, count as one that was never stopped.
+    """In the first step of a resumed run, set the counters to those of an uninterrupted run.
 
     Lightning counts one too many, of which loggers and `val_check_interval` make use:
     https://github.com/Lightning-AI/pytorch-lightning/issues/19367

@@ -1,4 +1,4 @@
-"""Lightning's loggers, whose files may fill a disk without ending the run: training matters more than its curves."""
+"""Lightning's loggers, made fault-tolerant: a full disk does not end the run."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def report_thread_error(error: threading.ExceptHookArgs) -> None:
 
 
 class _OutlivesFullDisk(Logger):
-    """Turns what the system refuses to write into one warning; what is logged after it may be lost."""
+    """Turns a failed write into one warning; later values may be lost."""
 
     has_failed = False
 
@@ -26,14 +26,14 @@ class _OutlivesFullDisk(Logger):
     def experiment(self) -> Any:
         """As Lightning's, which makes the folder; Lightning asks for it before training."""
         with explain_os_errors(f"log to {self.save_dir}"):
-            return super().experiment  # type: ignore[misc]  # of the logger beside this class
+            return super().experiment  # type: ignore[misc]  # of the logger mixed in with this class
 
     @contextmanager
     def tolerating(self) -> Iterator[None]:
-        """Let the block fail to write."""
+        """Tolerate failed writes in the block."""
         try:
             yield
-        except (OSError, ValueError) as error:  # Lightning makes the latter of the former
+        except (OSError, ValueError) as error:  # Lightning turns the former into the latter
             if not (reason := os_error_reason(error)):
                 raise
             if not self.has_failed:
@@ -67,7 +67,7 @@ class TensorBoard(_OutlivesFullDisk, TensorBoardLogger):
 
 
 class CSV(_OutlivesFullDisk, CSVLogger):
-    """A table of all that was logged."""
+    """All logged values as CSV."""
 
 
 def tensorboard(trainer: Trainer) -> TensorBoard | None:

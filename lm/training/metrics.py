@@ -1,4 +1,4 @@
-"""Loss and perplexity of a whole text, right to the last token."""
+"""Loss and perplexity of a whole text, exact to the last token."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from lm.ops import IGNORE_INDEX
 
 
 class TextLoss(Metric):
-    """Mean loss in nats, its exponential the perplexity, and the number of tokens behind them.
+    """Mean loss in nats, perplexity (its exponential), and the number of tokens.
 
-    Nats and tokens are summed over windows and ranks and divided once, so that every token weighs the same.
+    Nats and tokens are summed over windows and ranks and divided once, so that all tokens weigh the same.
     """
 
     full_state_update = False

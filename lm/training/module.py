@@ -1,4 +1,4 @@
-"""The LightningModule: the training step, what is logged, and the optimizer; nothing of the architecture."""
+"""The LightningModule: training step, logging and optimizer, independent of the architecture."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ from lm.training.regularizers import Regularizer
 
 @dataclass
 class Interval:
-    """The time since the last log, validation or start of an epoch, with the batches and tokens trained on in it."""
+    """The time since the last log, validation or start of an epoch, and the number of batches and tokens trained on."""
 
     start: float = field(default_factory=time.perf_counter)
     batches: int = 0
@@ -33,12 +33,12 @@ class Interval:
 
 
 class LitLanguageModel(LightningModule):
-    """Trains and evaluates a CausalLM on windows whose state flows from one to the next.
+    """Trains and evaluates a CausalLM on BPTT windows, carrying the state from one to the next.
 
     Args:
-        model: what to train.
-        vocabulary: its words, for the checkpoint.
-        config: of the whole run, in primitive types, for the checkpoint.
+        model: the model to train.
+        vocabulary: the model's, to be stored in the checkpoint.
+        config: of the whole run, in primitive types, to be stored in the checkpoint.
         optimizer: makes the optimizer, given the parameters; None for evaluation only.
         scheduler: makes an lr_scheduler_config, given the optimizer and `total_steps`; see `lm.training.schedules`.
         regularizers: by name; see `lm.training.regularizers`.
@@ -63,22 +63,22 @@ class LitLanguageModel(LightningModule):
         self.train_loss = TextLoss()
         self.train_penalty = TextLoss()
         self.eval_loss = TextLoss()
-        # Validation runs in the middle of an epoch and under inference mode, whose tensors may not enter autograd:
-        # training and validation each have a state of their own.
+        # Validation may run within an epoch, and under inference mode, whose tensors must not enter autograd:
+        # training and validation keep separate states.
         self.train_state: State | None = None
         self.eval_state: State | None = None
         self.accumulated = AccumulatedWindows()
         self.interval = Interval()
         self.is_logging_step = False
-        self.validated_step: int | None = None  # the step after which the last validation took place
+        self.validated_step: int | None = None  # the step of the last validation
 
     def on_fit_start(self) -> None:
-        if self.trainer.world_size > 1:  # each process draws its own dropout
+        if self.trainer.world_size > 1:  # each rank draws its own dropout masks
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
         self.accumulated.reset()
-        self.interval = Interval()  # `on_train_epoch_start` does not run where a run is resumed within an epoch
+        self.interval = Interval()  # `on_train_epoch_start` is not called when a run resumes within an epoch
 
     def on_train_epoch_start(self) -> None:
         """Reset the hidden state."""
@@ -88,7 +88,7 @@ class LitLanguageModel(LightningModule):
         self.interval = Interval()
 
     def training_step(self, window: Window, batch_idx: int) -> Tensor:
-        """The mean loss in nats of a window's targets, and the penalties."""
+        """The mean loss in nats of a window's targets, plus the penalties."""
         nll, outputs, state = self.model.training_nll(window.inputs, window.targets, self.train_state)
         self.train_state = self.model.core.carry(state)
         self.train_loss.update(nll.detach(), window.targets)
@@ -106,7 +106,7 @@ class LitLanguageModel(LightningModule):
         return loss * self.accumulated.weight(window)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Average the accumulated gradient over its tokens, log its norm before it is clipped, adapt the step size."""
+        """Average the accumulated gradient over its tokens, log its norm before clipping, scale the learning rate."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         scale = self.accumulated.scale(self.trainer.accumulate_grad_batches)
         if scale != 1:
@@ -115,7 +115,7 @@ class LitLanguageModel(LightningModule):
             self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
         windows = self.trainer.train_dataloader
         if isinstance(windows, Windows) and windows.jitter:
-            # as in AWD-LSTM, so that a token of a short window does not move the weights further than one of a long one
+            # as in AWD-LSTM, so that tokens of short windows do not get larger updates than those of long ones
             for group in optimizer.param_groups:
                 group["lr"] *= self.accumulated.mean_length / windows.bptt
 
@@ -126,7 +126,7 @@ class LitLanguageModel(LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Afterwards the learning rate is what the schedule has set, not that of the window's length."""
+        """Restore the schedule's learning rate afterwards, undoing the scaling by window length."""
         rates = [group["lr"] for group in optimizer.param_groups]
         try:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -138,7 +138,7 @@ class LitLanguageModel(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip a fused optimizer's gradients under bf16 autocast, too: only fp16's scaler cannot have one.
+        """Clip a fused optimizer's gradients under bf16 autocast, too: only fp16's scaler is incompatible with it.
 
         Lightning refuses both: https://github.com/Lightning-AI/pytorch-lightning/issues/21435
         """
@@ -153,7 +153,7 @@ class LitLanguageModel(LightningModule):
         stop_after_this_step(self.trainer)
 
     def on_train_epoch_end(self) -> None:
-        if not is_epoch_done(self.trainer):  # training ends here, and EarlyStopping looks at the last weights next
+        if not is_epoch_done(self.trainer):  # training ends here, and EarlyStopping checks the last weights next
             self._validate_last_weights()
 
     def on_train_end(self) -> None:
@@ -194,7 +194,7 @@ class LitLanguageModel(LightningModule):
         if steps == float("inf"):
             raise UserError("trainer.max_epochs=-1 given without an end: set trainer.max_epochs or trainer.max_steps.")
         scheduler = self.make_scheduler(optimizer, total_steps=int(steps))
-        if "monitor" in scheduler:  # between validations there is nothing new to look at
+        if "monitor" in scheduler:  # the monitored value changes only at validation
             scheduler["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
@@ -206,7 +206,7 @@ class LitLanguageModel(LightningModule):
             validate_last_weights(self.trainer)
 
     def _stop_if_not_finite(self, loss: Tensor) -> None:
-        """Raise before the optimizer sees a loss that would ruin the weights."""
+        """Raise before the optimizer steps on a loss that would corrupt the weights."""
         if not loss.isfinite():
             raise UserError(
                 f"The loss is {loss.item()} at step {self.global_step + 1} with a learning rate of {self._lr():g}: "
@@ -214,7 +214,7 @@ class LitLanguageModel(LightningModule):
             )
 
     def _lr(self) -> float:
-        """The learning rate of the step under way."""
+        """The learning rate of the current step."""
         return self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def _ends_an_interval(self, batch_idx: int) -> bool:

@@ -11,7 +11,7 @@ from lm.training.loggers import report_thread_error
 
 
 def prepare_process() -> None:
-    """Keep big temporaries for the next step, and hide hints of Lightning's that do not concern our users."""
+    """Reuse large temporaries between steps, and silence Lightning's hints that do not concern our users."""
     keep_freed_memory()
     threading.excepthook = report_thread_error
     warnings.filterwarnings("ignore", category=PossibleUserWarning)

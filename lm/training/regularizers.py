@@ -1,4 +1,4 @@
-"""Penalties that are added to the training loss, and never to the reported one.
+"""Penalties that are added to the training loss, but not to the reported one.
 
 A regulariser is called with the core's outputs before and after dropout, `[T, B, H]` each, and the model, whose
 weights it may use; it returns a scalar, in nats per token as the loss.
@@ -26,6 +26,6 @@ def temporal_activation_regularization(output: Tensor, dropped_output: Tensor, m
 
 
 def _mean_square(values: Tensor) -> Tensor:
-    """In fp32 at least; zero where there are no values, as for TAR in a window of one step."""
+    """The mean in at least fp32; zero if there are no values, as for TAR in a window of one step."""
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     return values.square().sum() / max(values.numel(), 1)

@@ -1,4 +1,4 @@
-"""What a run leaves for people and for programs: a table on the terminal, a JSON file."""
+"""The results of a run: a table on the terminal and a JSON file."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,20 +43,20 @@ def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataM
 
 
 def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
-    """Put the config into TensorBoard as text."""
+    """Log the config to TensorBoard as text."""
     if trainer.is_global_zero and (logger := tensorboard(trainer)):
         logger.log_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
 
 
 def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Put the run into TensorBoard's table of hyper-parameters with the perplexities that it reached."""
+    """Log the hyper-parameters to TensorBoard with the final perplexities."""
     if logger := tensorboard(trainer):
         perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
         logger.log_hyperparams(hyperparameters(config), perplexities)
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What one compares runs by: the numbers and the names of what was built, by their paths in the config."""
+    """The hyper-parameters: the numbers and class names in the config, by their paths."""
     chosen = {}
     for path, value in _leaves({group: config[group] for group in COMPARED}):
         key, _, name = path.rpartition("/")
@@ -76,7 +76,7 @@ def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def print_results(metrics: Mapping[str, float], vocabulary_size: int, **facts: object) -> None:
-    """Print a row for each split that was scored, and what else there is to say below it."""
+    """Print a row for each scored split, and further facts below."""
     bad: dict[str, str] = {}
     table = Table("split", "step", "loss (nats)", "perplexity", "tokens scored")
     for split, name in NAMES.items():
@@ -90,7 +90,7 @@ def print_results(metrics: Mapping[str, float], vocabulary_size: int, **facts: o
 
 
 def print_facts(**facts: object) -> None:
-    """Print a line for each fact; a path must stay in one piece to be copied."""
+    """Print a line for each fact; paths are not wrapped, so that they can be copied."""
     for fact, value in facts.items():
         Console().print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
 

@@ -1,4 +1,4 @@
-"""The folder of a run or a sweep belongs to one process, or to the processes of one run, at a time."""
+"""Run and sweep folders, each used by only one process, or the processes of one run, at a time."""
 
 import atexit
 import fcntl
@@ -20,14 +20,14 @@ from lm.errors import UserError
 from lm.files.errors import explain_os_errors
 
 LOCK = ".lock"
-EARLIER_SWEEP = ("multirun.yaml", "sweep.csv", "**/.hydra")  # what one leaves behind
+EARLIER_SWEEP = ("multirun.yaml", "sweep.csv", "**/.hydra")  # files of an earlier sweep
 
 _held: dict[Path, TextIO] = {}
 _created: set[Path] = set()
 
 
 class RunFolder(Callback):
-    """Before Hydra writes anything, gives a run or a sweep a folder of its own, or locks the one that was asked for."""
+    """Before Hydra writes anything, gives a run or a sweep its own folder, or locks the given one."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._take(config, "run")
@@ -49,11 +49,11 @@ class RunFolder(Callback):
             if mode == "sweep" and any(any(Path(node.dir).glob(name)) for name in EARLIER_SWEEP):
                 raise UserError(f"{node.dir} holds the jobs of an earlier sweep: choose another hydra.sweep.dir.")
         except UserError as error:
-            sys.exit(str(error))  # Hydra makes a warning of any other exception
+            sys.exit(str(error))  # Hydra turns any other exception into a warning
 
 
 def create(folder: Path) -> Path:
-    """Create a folder, under its name with _2, _3, … where another process was quicker, and return its path."""
+    """Create a folder, with _2, _3, … appended if the name is taken, and return its path."""
     path, number = folder, 1
     with explain_os_errors(f"write {folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def create(folder: Path) -> Path:
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Lock a folder for a block; a folder that Hydra has created in vain, because the run resumes, is removed."""
+    """Lock a folder for a block; remove a folder that Hydra created but a resumed run does not use."""
     path = Path(folder).absolute()
     for unused in _created - {path}:
         if (unused / LOCK).exists():
@@ -85,7 +85,7 @@ def locked(folder: str | Path) -> Iterator[None]:
 
 
 def hold(folder: Path) -> None:
-    """Lock a folder until this process ends, however it ends; of several processes of one run, rank 0 does."""
+    """Lock a folder until this process ends, in any way; of the processes of one run, rank 0 takes the lock."""
     folder = folder.absolute()
     if folder in _held or not is_first_process():
         return
@@ -99,7 +99,7 @@ def hold(folder: Path) -> None:
         is_free = True
     except BlockingIOError:
         is_free = False
-    except OSError:  # a file system without locks; whether a process of another host still runs, nobody can tell
+    except OSError:  # a file system without locks: another host's process cannot be detected
         is_free = not pid or (host == socket.gethostname() and not psutil.pid_exists(int(pid)))
     if not is_free:
         file.close()

@@ -16,7 +16,7 @@ def divide_on_plateau(
 ) -> LRSchedulerConfigType:
     """Divide the learning rate by `factor` (4 in pytorch/examples) after an epoch without a better validation loss.
 
-    `patience` epochs without improvement are let pass. `total_steps` is unused: the validation loss decides.
+    `patience` epochs without improvement are tolerated. `total_steps` is unused: the validation loss decides.
     """
     if not factor > 1:
         raise UserError(f"factor={factor} given, but it must be above 1.")
@@ -28,9 +28,9 @@ def divide_on_plateau(
 def one_cycle(
     optimizer: Optimizer, total_steps: int, warmup_ratio: float, div_factor: float, final_div_factor: float
 ) -> LRSchedulerConfigType:
-    """Up to the optimizer's learning rate and down again, in cosines, with momentum the other way (Smith 2018).
+    """The one-cycle policy with cosine annealing, peaking at the optimizer's rate; momentum is inverse (Smith 2018).
 
-    `warmup_ratio` of the steps go up, from the highest rate / `div_factor`; the last is the first / `final_div_factor`.
+    Warmup takes `warmup_ratio` of the steps. Initial rate: peak / `div_factor`; final: initial / `final_div_factor`.
     """
     probability(warmup_ratio=warmup_ratio)
     above_zero(div_factor=div_factor, final_div_factor=final_div_factor)
@@ -47,14 +47,14 @@ def one_cycle(
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LRSchedulerConfigType:
-    """A straight line up to the optimizer's learning rate, then half a cosine down to zero."""
+    """Linear warmup to the optimizer's learning rate, then cosine annealing to zero."""
     at_least(0, warmup_steps=warmup_steps)
     factor = partial(cosine_factor, total_steps=total_steps, warmup_steps=warmup_steps)
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
 def cosine_factor(step: int, total_steps: int, warmup_steps: int) -> float:
-    """What step `step`, counted from 0, multiplies the highest learning rate by."""
+    """The factor of the peak learning rate at step `step`, counted from 0."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -62,5 +62,5 @@ def cosine_factor(step: int, total_steps: int, warmup_steps: int) -> float:
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LRSchedulerConfigType:
-    """The optimizer's learning rate throughout."""
+    """A constant learning rate: the optimizer's."""
     return {"scheduler": LambdaLR(optimizer, lambda step: 1.0), "interval": "step"}

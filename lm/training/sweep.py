@@ -1,4 +1,4 @@
-"""The table that ends a multirun: every job, what it changed, and what came of it."""
+"""The table at the end of a multirun: each job, its overrides and its results."""
 
 import atexit
 import csv
@@ -18,20 +18,20 @@ from lm.config.cli import ERROR_FILE, STOPPED
 from lm.errors import UserError
 from lm.files.text import write_text
 
-METRICS_FILE = "metrics.json"  # what a job that ended well has left in its folder
+METRICS_FILE = "metrics.json"  # in the folder of a job that succeeded
 COLUMNS = ("job", "overrides", "val/loss", "val/ppl", "test/ppl", "status")
 
 
 class SweepTable(Callback):
-    """When a multirun ends, reads what its jobs have left behind, prints it as a table and writes `sweep.csv`."""
+    """When a multirun ends, collects the results of its jobs, prints them as a table and writes `sweep.csv`."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Promise the table: Hydra's own end-of-multirun hook is not called when a job has failed."""
+        """Register the table: Hydra's own end-of-multirun hook is not called when a job has failed."""
         atexit.register(report, Path(config.hydra.sweep.dir))
 
 
 def report(folder: Path) -> None:
-    """Collect, write, and print in what the jobs differ; the best validation perplexity comes first."""
+    """Collect and write the rows, and print how the jobs differ, lowest validation perplexity first."""
     rows = [job_row(hydra_folder, folder) for hydra_folder in sorted(folder.rglob(".hydra"))]
     rows.sort(key=lambda row: row["val/ppl"] or float("inf"))
     if not rows:
@@ -42,7 +42,7 @@ def report(folder: Path) -> None:
     writer.writerows(rows)
     try:
         written = str(write_text(text.getvalue(), folder / "sweep.csv"))
-    except UserError as error:  # the table is printed all the same
+    except UserError as error:  # the table is still printed
         written = str(error)
     table = Table(*COLUMNS)
     shared = set.intersection(*(set(row["overrides"].split()) for row in rows)) if len(rows) > 1 else set()

@@ -1,4 +1,4 @@
-"""What is logged and shown beside the training step, and the best checkpoint."""
+"""Callbacks: logging and figures outside the training step, and the best checkpoint."""
 
 from lm.training.callbacks.best_checkpoint import BestCheckpoint
 from lm.training.callbacks.lost_rank import LostRank

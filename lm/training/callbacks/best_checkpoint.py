@@ -1,4 +1,4 @@
-"""The checkpoint with the lowest validation loss, which holds its own score."""
+"""The checkpoint with the lowest validation loss, which stores its own score."""
 
 import sys
 from pathlib import Path
@@ -9,17 +9,17 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-KEY = "best"  # where our entry stands in a checkpoint that this callback has written
+KEY = "best"  # the key of our entry in this callback's checkpoints
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which finds its files again by reading them, and keeps no loss that is not finite.
+    """Lightning's ModelCheckpoint, restored from the files themselves; non-finite losses are never kept.
 
-    Lightning stores the scores in last.ckpt, by absolute path: a moved run would forget its best one. Here each file
-    holds the metrics it was kept for, so a run folder may be moved, copied or thinned out between two runs.
+    Lightning stores the scores in last.ckpt, by absolute path: a moved run would lose its best one. Here each file
+    stores its own metrics, so a run folder may be moved, copied or pruned between runs.
     """
 
-    metrics: dict[str, dict[str, float]]  # of each kept file: those of its validation, and its step
+    metrics: dict[str, dict[str, float]]  # of each kept file: its validation metrics and step
     writing: str | None = None  # the file that is being written
 
     @property
@@ -29,7 +29,7 @@ class BestCheckpoint(ModelCheckpoint):
         return metrics and {name: value for name, value in metrics.items() if name.startswith("val/")}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up what an earlier run has left in the folder."""
+        """Restore the state from an earlier run's files in the folder."""
         self.metrics = trainer.strategy.broadcast(self._read_folder() if trainer.is_global_zero else {})
         device = trainer.strategy.root_device
         scores = {path: torch.tensor(each[str(self.monitor)], device=device) for path, each in self.metrics.items()}
@@ -57,7 +57,7 @@ class BestCheckpoint(ModelCheckpoint):
             self.writing = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {}  # the files know
+        return {}  # stored in the files themselves
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         pass
@@ -69,6 +69,6 @@ class BestCheckpoint(ModelCheckpoint):
                 entry = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get(KEY)
                 if entry is not None and str(self.monitor) in entry:
                     found[str(path)] = {str(name): float(value) for name, value in entry.items()}
-            except Exception:  # bytes at random fail in many ways
+            except Exception:  # damaged files raise many errors
                 print(f"{path} is damaged: training goes on without it.", file=sys.stderr, flush=True)
         return found

@@ -1,4 +1,4 @@
-"""Callbacks that only show something: an error in one of them never ends the run."""
+"""Callbacks that only log or display: an error in one never ends the run."""
 
 import functools
 import sys

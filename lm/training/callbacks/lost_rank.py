@@ -1,4 +1,4 @@
-"""When a run loses one of its ranks, the others say which."""
+"""When a rank is lost, the others report which one."""
 
 import os
 import re
@@ -16,14 +16,14 @@ LOST_CONNECTION = r"gloo|nccl|process ?group|connection (closed|reset|refused)|t
 
 
 class Rank(NamedTuple):
-    """One of the processes that train together."""
+    """A rank of the process group."""
 
     rank: int
     host: str
     pid: int
 
     def is_surely_alive(self) -> bool:
-        """Whether it can be seen to run, which only those on this host can."""
+        """Whether it is running; known only for ranks on this host."""
         try:
             return self.host == socket.gethostname() and psutil.Process(self.pid).status() not in NOT_RUNNING
         except psutil.NoSuchProcess:
@@ -31,7 +31,7 @@ class Rank(NamedTuple):
 
 
 class LostRank(Callback):
-    """Turns the error of a lost connection into one that names the lost rank."""
+    """Turns a connection error into one that names the lost rank."""
 
     def __init__(self) -> None:
         self.others: list[Rank] = []
@@ -55,5 +55,5 @@ class LostRank(Callback):
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error is how gloo or NCCL say that another rank has gone, or is silent for too long."""
+    """Whether gloo or NCCL report by this error that another rank was lost, or timed out."""
     return isinstance(error, RuntimeError) and re.search(LOST_CONNECTION, str(error), re.IGNORECASE) is not None

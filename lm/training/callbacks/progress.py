@@ -1,4 +1,4 @@
-"""A progress bar where someone watches, plain lines where output goes to a file."""
+"""A progress bar on a terminal, plain lines in a file."""
 
 import sys
 from typing import Any
@@ -19,7 +19,7 @@ def progress() -> ProgressBar:
 
 
 class RichBar(FailSafe, RichProgressBar):
-    """Lightning's Rich bar, with the loss, the perplexity and the speed of the last interval on one line."""
+    """Lightning's Rich bar, with loss, perplexity and speed of the last interval on one line."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         logged = trainer.callback_metrics
@@ -31,7 +31,7 @@ class PlainProgress(FailSafe, ProgressBar):
 
     is_silent = False
 
-    def disable(self) -> None:  # which Lightning calls in every rank but the first
+    def disable(self) -> None:  # called by Lightning on every rank but 0
         self.is_silent = True
 
     def on_train_batch_end(

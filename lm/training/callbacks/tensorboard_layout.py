@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside single curves: the curves that belong together, and the word embeddings."""
+"""TensorBoard's custom scalars (groups of related curves) and its embedding projector."""
 
 import torch
 from lightning import LightningModule, Trainer
@@ -24,7 +24,7 @@ CHARTS = {
 
 
 class TensorBoardLayout(FailSafe):
-    """Groups the curves in "custom scalars"; after training, puts the `words` most frequent words in the projector."""
+    """Groups the curves in "custom scalars"; after training, adds the `words` most frequent words to the projector."""
 
     def __init__(self, words: int) -> None:
         at_least(1, words=words)

@@ -1,4 +1,4 @@
-"""At each validation, what the model would write and what it expects, for TensorBoard."""
+"""At each validation, samples and predictions of the model, for TensorBoard."""
 
 import torch
 from lightning import LightningModule, Trainer
@@ -16,7 +16,7 @@ from lm.training.module import LitLanguageModel
 
 
 class ValidationSample(FailSafe):
-    """Shows something of the model in TensorBoard at each validation, beside its perplexity."""
+    """Base class of what is logged to TensorBoard at each validation."""
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -28,12 +28,12 @@ class ValidationSample(FailSafe):
             self.show(model, trainer.datamodule, logger.experiment, step)  # type: ignore[attr-defined]
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
-        """Write it under `step`."""
+        """Log it under `step`."""
         raise NotImplementedError
 
 
 class SampleText(ValidationSample):
-    """Logs a text of `words` words of the model's own; its draws leave the training run's randomness alone."""
+    """Logs a sample of `words` words; sampling does not affect the training run's random state."""
 
     def __init__(self, words: int, temperature: float) -> None:
         at_least(1, words=words)
@@ -68,7 +68,7 @@ class LogProbHeatMap(ValidationSample):
 class SurprisalText(ValidationSample):
     """Logs the first `words` of the validation text shaded by surprisal, and a Transformer's attention to them.
 
-    The `top` words that the model expected most stand below each word.
+    The `top` most probable words are listed below each word.
     """
 
     def __init__(self, words: int, top: int) -> None:

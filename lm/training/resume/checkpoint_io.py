@@ -1,4 +1,4 @@
-"""How Lightning writes a checkpoint: atomically."""
+"""Lightning's CheckpointIO with atomic writes."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lm.files.errors import os_error_reason
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill or a full disk in between leaves the old one as it was."""
+    """Writes checkpoints atomically: a kill or a full disk leaves the old one intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         try:

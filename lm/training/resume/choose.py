@@ -1,4 +1,4 @@
-"""Resuming a run: which checkpoint, and whether its config and its text are those of this run."""
+"""Choose the checkpoint to resume from, and check that its config and corpus match this run's."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,17 @@ from lm.data import Corpus
 from lm.errors import UserError
 from lm.training.resume.validation import check_resumable
 
-SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "seed")  # what a run must keep
-# where the text comes from may change, too: `check_same_text` compares the text itself
+SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "seed")  # what must not change
+# the location of the text may change: `check_same_text` compares the text itself
 FREE = ("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained")
-KEY = "resume"  # where the entry of `lm.training.resume.ResumableCheckpoint` stands in a checkpoint
+KEY = "resume"  # the key of `lm.training.resume.ResumableCheckpoint`'s entry in a checkpoint
 
 
 def continue_run(config: DictConfig) -> Path | None:
-    """The checkpoint to resume from, or None for a new run; points `config` at the folder of the run that it is in.
+    """The checkpoint to resume from, or None for a new run; sets the run folder in `config` to the checkpoint's.
 
-    A command that SLURM or torchrun starts again resumes its own run. A checkpoint that lies in no run's folder, such
-    as a copy of one, is where a run in a folder of its own begins.
+    A command restarted by SLURM or torchrun resumes its own run. A checkpoint outside any run folder, such as a copy,
+    starts a run in a new folder.
     """
     own = Path(config.run_dir, "checkpoints", "last.ckpt").absolute()
     plain = snapshot(config)
@@ -63,7 +63,7 @@ def continue_run(config: DictConfig) -> Path | None:
             f"trainer.max_steps={config.trainer.max_steps} given, but the run of ckpt={path} has done {stored.step} "
             "steps already: give more, or leave it out."
         )
-    # TensorBoard hides what came after the checkpoint; the CSV begins another file
+    # TensorBoard hides values after the checkpoint; the CSV logger starts another file
     for logger, key, value in (("tensorboard", "purge_step", stored.step), ("csv", "version", f"csv_{stored.step}")):
         if logger in config.logger:
             config.logger[logger] = {**config.logger[logger], key: value}
@@ -71,7 +71,7 @@ def continue_run(config: DictConfig) -> Path | None:
 
 
 def check_same_text(path: Path, corpus: Corpus) -> None:
-    """Compare the text that a run was trained on with `corpus`; a changed test text is only warned of."""
+    """Compare the text that a run was trained on with `corpus`; a changed test split only causes a warning."""
     stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     if KEY not in stored:
         raise UserError(f"ckpt={path} holds a model, but nothing to resume a run from: use last.ckpt of its run.")
@@ -98,7 +98,7 @@ def _changed_words(old: list[str], new: list[str]) -> str:
 
 
 def _newest(config: DictConfig, plain: Mapping[str, Any]) -> tuple[Path, checkpoint.Checkpoint]:
-    """The newest run of this config; says which newer ones are damaged, and how the newest one differs."""
+    """The newest run with this config; reports which newer ones are damaged, and how the newest one differs."""
     runs = Path(config.run_dir).absolute().parent
     skipped = ""
     for path in sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
@@ -120,7 +120,7 @@ def _newest(config: DictConfig, plain: Mapping[str, Any]) -> tuple[Path, checkpo
 
 
 def _difference(stored: checkpoint.Checkpoint, config: Mapping[str, Any]) -> str | None:
-    """The first key that a run must keep and that differs, with both values."""
+    """The first key that must not change but differs, with both values."""
     old, new = ({name: part.get(name) for name in SAME} for part in (stored.config, config))
     return next(_differences(old, new), None)
 

@@ -1,4 +1,4 @@
-"""Callbacks that act on a signal between two steps, and the one that lets Ctrl-C end training, not the program."""
+"""Callbacks that act on a signal between two steps, and the one that makes Ctrl-C end training, not the program."""
 
 import signal
 import threading
@@ -13,7 +13,7 @@ from lm.config.launch import in_multirun
 
 
 class OnSignal(Callback):
-    """Takes over `signals` while training, and notes in `asked` which have come to this process."""
+    """Takes over `signals` while training, and records in `asked` which this process has received."""
 
     signals: tuple[signal.Signals, ...]
 
@@ -26,7 +26,7 @@ class OnSignal(Callback):
             self._previous = {signum: signal.signal(signum, self.on_signal) for signum in self.signals}
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Note it; what it asks for is done between two steps."""
+        """Record it; it is handled between two steps."""
         self.asked.add(signum)
         signals.note(signum)
 
@@ -37,7 +37,7 @@ class OnSignal(Callback):
         self.give_back()
 
     def give_back(self) -> None:
-        """Restore the handlers, before Lightning restores those that it took: `teardown` would be too late."""
+        """Restore the handlers, before Lightning restores its own: `teardown` would be too late."""
         for signum, previous in self._previous.items():
             signal.signal(signum, previous)
         self._previous = {}
@@ -46,7 +46,7 @@ class OnSignal(Callback):
 class GracefulStop(OnSignal):
     """The first Ctrl-C stops training after one more step and validates; the second quits at once.
 
-    A run by itself is then tested and ends well; in a multirun no further job begins. Lightning's own handling exits
+    A single run is then tested and exits normally; in a multirun no further job starts. Lightning's own handling exits
     with code 1, before the best checkpoint could be tested.
     """
 
@@ -60,7 +60,7 @@ class GracefulStop(OnSignal):
         self._stop_if_asked(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM from Lightning, whose handler would wait for the other processes and then exit with code 0."""
+        """Replace Lightning's SIGTERM handler, which would wait for the other processes and then exit with code 0."""
         signals.restore()
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
@@ -77,7 +77,7 @@ class GracefulStop(OnSignal):
 
 
 def any_rank(trainer: Trainer, decision: object) -> bool:
-    """Whether any rank says so: what is decided must be done by all at the same step."""
+    """Whether it is true on any rank, since all must act at the same step."""
     if trainer.world_size == 1:
         return bool(decision)
     return trainer.strategy.reduce_boolean_decision(bool(decision), all=False)

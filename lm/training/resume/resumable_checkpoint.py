@@ -1,4 +1,4 @@
-"""A checkpoint from which a run that was killed, or has ended, is resumed as if nothing had happened."""
+"""A checkpoint from which a run that was killed or has ended resumes with bitwise identical results."""
 
 import contextlib
 import math
@@ -27,14 +27,14 @@ from lm.training.resume.rng_state import random_state, set_random_state
 
 
 class ResumableCheckpoint(OnSignal):
-    """Writes `path` before a training step: at the start of each epoch, every so often within, and after the last one.
+    """Writes `path` before a training step: at the start of each epoch, at intervals within, and after the last one.
 
-    SIGTERM ends the program with exit code 143, SIGHUP with 129, and SIGUSR1 in a SLURM job, which is then queued
-    again, with 143. Whatever else ends training, the last state is saved as it would be before the next step, so that a
-    longer run can take it.
+    SIGTERM ends the program with exit code 143, SIGHUP with 129, and SIGUSR1 in a SLURM job, which is then
+    requeued, with 143. Whatever else ends training, the last state is saved as it would be before the next step, so
+    that a longer run can resume it.
 
-    Before a step all that came before it is done: the optimizer, the schedule, validation and its callbacks. Lightning
-    can save in the middle of these, and then does some of them twice, or never
+    Before a step all of the previous one is complete: optimizer, schedule, validation and its callbacks. Lightning may
+    save in the middle of these, and on resuming repeats or skips some of them
     (https://github.com/Lightning-AI/pytorch-lightning/issues/19815).
 
     Args:
@@ -54,8 +54,8 @@ class ResumableCheckpoint(OnSignal):
         self.saved_step = -1
         self.saved_at = time.monotonic()
         self.is_saving = False
-        self.stored: dict[str, Any] | None = None  # our entry of the checkpoint that is resumed, until the first step
-        self.text: dict[str, int] = {}  # the checksums of what it is trained on
+        self.stored: dict[str, Any] | None = None  # our entry in the resumed checkpoint, until the first step
+        self.text: dict[str, int] = {}  # the checksums of the corpus
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         later = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]  # Lightning sets it
@@ -68,12 +68,12 @@ class ResumableCheckpoint(OnSignal):
             self.text = trainer.datamodule.corpus.checksums()  # type: ignore[attr-defined]  # Lightning sets it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals to end: Lightning's ways of ending save nothing, or in the middle of a step."""
+        """Handle termination signals: Lightning would save nothing, or in the middle of a step."""
         self.signals = (signal.SIGTERM, signal.SIGUSR1) if is_requeued_by_us() else (signal.SIGTERM,)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             self.signals += (signal.SIGHUP,)
         super().on_train_start(trainer, pl_module)
-        self.saved_step = trainer.global_step  # what it starts from is there already
+        self.saved_step = trainer.global_step  # the initial state need not be saved again
         self.saved_at = time.monotonic()
         if self.stored is not None:
             # Lightning would do this, had it not made the loader ready before it read the checkpoint
@@ -87,7 +87,7 @@ class ResumableCheckpoint(OnSignal):
             correct_resumed_counters(trainer)
             self.stored = None
         if batch_idx % trainer.accumulate_grad_batches:
-            return  # half a step's gradients are in no checkpoint
+            return  # partially accumulated gradients are not saved
         terminated = any_rank(trainer, self.asked)
         if terminated or any_rank(trainer, self._is_due(trainer, batch_idx)):
             self._save(trainer)
@@ -110,7 +110,7 @@ class ResumableCheckpoint(OnSignal):
         self._end_if_asked(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what every rank needs besides Lightning's own; only to this callback's checkpoints."""
+        """Add each rank's state that Lightning does not save; only to this callback's checkpoints."""
         if not self.is_saving:
             return
         assert isinstance(pl_module, LitLanguageModel)
@@ -140,7 +140,7 @@ class ResumableCheckpoint(OnSignal):
 
     def _save(self, trainer: Trainer) -> None:
         if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
-            return  # the next step will say so; the last good checkpoint stays
+            return  # the next step reports it; the last good checkpoint is kept
         self.is_saving = True
         trainer.save_checkpoint(self.path)
         self.is_saving = False
@@ -163,7 +163,7 @@ class ResumableCheckpoint(OnSignal):
 
 
 def _restore_rank(trainer: Trainer, module: LitLanguageModel, processes: list[dict[str, Any]]) -> None:
-    """Give this rank its own part, or, where the number of ranks has changed, its own streams of all parts."""
+    """Restore this rank's part, or its streams from all parts if the number of ranks has changed."""
     rank = trainer.global_rank
     states = [process["state"] for process in processes]
     if states[0] is not None:

@@ -20,7 +20,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore what `random_state` gave; GPUs that were not there then stay as they are."""
+    """Restore the states from `random_state`; GPUs without a saved state are left unchanged."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     key, position = state["numpy"]

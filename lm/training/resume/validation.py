@@ -1,6 +1,6 @@
-"""What a resumed run reads from its checkpoint besides the model: checked before work, errors in one line.
+"""Validation of what a resumed run reads from its checkpoint besides the model; errors in one line.
 
-The file may be damaged, of another release or from a stranger. Its parts are restored by Lightning and by optimizers,
+The file may be damaged, of another release or untrusted. Its parts are restored by Lightning and by optimizers,
 each in its own way; a part that is missing would be left out without a word.
 """
 
@@ -59,7 +59,7 @@ PROGRESS = ("epoch_progress", "epoch_loop.batch_progress", "epoch_loop.automatic
 
 
 def check_resumable(stored: Mapping[str, Any], path: Path) -> None:
-    """Check that a checkpoint has all that a run is resumed from."""
+    """Check that a checkpoint has everything needed to resume."""
     for name, expected in PARTS.items():
         try:
             check_type(stored.get(name), expected, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
@@ -76,7 +76,7 @@ def check_resumable(stored: Mapping[str, Any], path: Path) -> None:
 
 @contextmanager
 def one_line_if_not_restored(trainer: Trainer, path: Path | None) -> Iterator[None]:
-    """Say in one line that a checkpoint cannot be restored where training fails before its first step after it."""
+    """Report in one line that a checkpoint cannot be restored if training fails before its first step."""
     step = 0 if path is None else torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]
     try:
         yield
