@@ -2,6 +2,7 @@
 
 import multiprocessing
 import re
+import signal
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -74,6 +75,7 @@ def _work(line: Connection, side: Side) -> None:
         line.send(loss)
         line.recv()
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     try:
         resolve_name(side.function)(side.config, next_turn)
     except Exception as error:

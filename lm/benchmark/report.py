@@ -20,7 +20,7 @@ def rows(work: str, model: str, sides: Sequence[Side]) -> Iterator[dict[str, Any
     `times_faster` is above 1 where the side is faster than the first, `memory` below 1 where it needs less; `loss` is
     the mean of the last third of the training steps in nats.
     """
-    first_seconds = statistics.median(sides[0].seconds)
+    first_seconds, first_megabytes = statistics.median(sides[0].seconds), sides[0].megabytes
     for side in sides:
         seconds = statistics.median(side.seconds)
         lower, _, upper = statistics.quantiles(side.seconds, n=4) if len(side.seconds) > 1 else (0, 0, 0)
@@ -33,7 +33,7 @@ def rows(work: str, model: str, sides: Sequence[Side]) -> Iterator[dict[str, Any
             "spread": 1000 * (upper - lower),
             "times_faster": first_seconds / seconds,
             "megabytes": side.megabytes,
-            "memory": side.megabytes / sides[0].megabytes,
+            "memory": side.megabytes / first_megabytes if first_megabytes else None,
             "loss": statistics.mean(last_third) if last_third else None,
             "steps": len(side.losses) or None,
         }

@@ -1,8 +1,11 @@
 """The benchmark as a user runs it: races of small models over a small text, and clear refusals."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from lm.benchmark.race import Side, race
 from lm.benchmark.report import chart, rows, table
 from lm.errors import UserError
 from scripts.benchmark import races
-from tests.conftest import CONF
+from tests.conftest import CONF, wait_for
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
@@ -79,6 +82,35 @@ def test_ratios_are_to_the_first_side_and_losses_of_the_last_third():
     assert (fast["memory"], fast["loss"], fast["spread"]) == (0.25, 2, 0)
     assert table([plain, fast]).row_count == 2
     assert len(chart([plain, fast]).axes[0].patches) == 1
+
+
+def test_a_side_whose_steps_need_no_further_memory_has_no_ratio():
+    sides = [Side("plain", "", {}, 1, [0.2, 0.4], 0.0), Side("cached", "", {}, 1, [0.1, 0.1], 5.0)]
+    assert [row["memory"] for row in rows("corpus ready", "", sides)] == [None, None]
+
+
+@pytest.mark.slow
+def test_both_sides_train_on_the_same_windows_to_comparable_losses(text_folder, tmp_path):
+    done = run_benchmark(text_folder, tmp_path, "work=[train]", "only=[gru]", "models.gru.sides=[fp32]", "steps=100")
+    assert done.returncode == 0, done.stderr
+    plain, ours = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert plain["steps"] == ours["steps"] == 204
+    assert ours["loss"] == pytest.approx(plain["loss"], abs=0.2)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_ends_all_sides_in_one_line(text_folder, tmp_path):
+    command = [sys.executable, str(SCRIPT), "data=text", f"data.root={text_folder}", f"data.cache_dir={tmp_path}"]
+    command += ["data.batch_size=4", "work=[train]", "only=[gru]", "models.gru.sides=[fp32]", "rounds=100000"]
+    process = subprocess.Popen(
+        [*command, f"out={tmp_path}/speed"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    wait_for(process, "train gru")
+    time.sleep(20)  # both sides take turns by now
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
