@@ -22,6 +22,7 @@ def last(run_dir: Path) -> dict:
     return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_it_trains_resumes_bitwise_and_is_exported(option, text_folder, tmp_path):
     def run(folder: str, steps: int, *overrides: str) -> None:
