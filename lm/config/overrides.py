@@ -67,10 +67,13 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
         for override in others:
             _check_key(override, base, options, added)
         config = _compose(script, overrides)
-    for key, value in [] if flags.cfg else _nodes(config).items():
+    nodes = _nodes(config)
+    for key, value in [] if flags.cfg else nodes.items():
         if value == "???" and not key.startswith("hydra."):
             raise UserError(f"{key} is missing: give {key}=VALUE; --help says more.")
-    check_ranges(config, skip=[each.key_or_group for each in overrides if each.is_sweep_override()])
+    swept = [each.key_or_group for each in overrides if each.is_sweep_override()]
+    references = [key for key, value in nodes.items() if "${" in str(value)]  # their target is checked
+    check_ranges(config, skip=[*swept, *references])
 
 
 def _parse(flags: Namespace, loader: ConfigLoader) -> list[Override]:

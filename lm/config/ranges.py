@@ -92,7 +92,7 @@ _KEYS = {
     Range(0, 1): "optimizer.dampening hydra.sweeper.max_failure_rate",
     Range(0, 1, above=True): "min_p top_p optimizer.eps",
     Range(0, 1, below=True): """
-        model.output_dropout model.core.dropout model.core.layer_dropout optimizer.betas optimizer.momentum
+        model.core.dropout model.core.layer_dropout model.output_dropout optimizer.betas optimizer.momentum
         scheduler.warmup_ratio
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",

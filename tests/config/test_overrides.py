@@ -96,6 +96,7 @@ def test_what_hydra_cannot_read_is_one_line(argument):
         "train ~callbacks.sample_text ~trainer.max_epochs hydra.verbose=true +hydra.job.env_set.FOO=1",
         pytest.param("train hydra/launcher=joblib hydra.launcher.n_jobs=2", marks=needs_sweep),
         "train --cfg job data=text",
+        "train -m model.core.dropout=2,0.1",  # output_dropout refers to it; each job checks its own
         "train --help modle=lstm",
         "evaluate ckpt=x data=text data.root=y evaluation/cache=neural evaluation.cache.theta=0.3",
         "benchmark only=[lstm] +models.mine={overrides:[],sides:[fast]}",
