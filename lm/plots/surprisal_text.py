@@ -63,10 +63,14 @@ def _title(score: Score) -> str:
     return f"{len(score.words)} words, {-score.log_prob:,.1f} nats, perplexity {score.perplexity:,.1f}"
 
 
-def _candidates(score: Score, i: int) -> list[tuple[str, bool]]:
-    """The likeliest words at a position with their probabilities, and whether each is the one that occurred."""
-    came = score.words[i] if score.known[i] else UNK
-    return [(f"{label(word, 12, FONT)} {_percent(log_prob)}", word == came) for word, log_prob in score.likeliest[i]]
+def _candidates(score: Score, i: int) -> list[tuple[str, str, bool]]:
+    """The most probable words at a position, each with its probability, and whether it is the target."""
+    target = score.words[i] if score.known[i] else UNK
+    return [(word, _percent(log_prob), word == target) for word, log_prob in score.likeliest[i]]
+
+
+def _label(word: str, percent: str) -> str:
+    return f"{label(word, 12, FONT)} {percent}"
 
 
 def _percent(log_prob: float) -> str:
@@ -84,7 +88,9 @@ def _rows(score: Score) -> Iterator[list[tuple[float, float, int]]]:
     row: list[tuple[float, float, int]] = []
     left = 2.0
     for i, word in enumerate(score.words):
-        lengths = [len(text) * CANDIDATE_SIZE / WORD_SIZE for text, _ in _candidates(score, i)]
+        lengths = [
+            len(_label(name, percent)) * CANDIDATE_SIZE / WORD_SIZE for name, percent, _ in _candidates(score, i)
+        ]
         width = max(len(label(word, 24, FONT)), *lengths, 0) + 1.0
         if row and left + width > COLUMNS - 2:
             yield row
@@ -106,23 +112,22 @@ def _draw_word(axis: Axes, score: Score, i: int, left: float, top: float, width:
         "parse_math": False,
     }
     axis.text(y=top + 0.6, s=label(score.words[i], 24, FONT), fontsize=WORD_SIZE, color=ink, **centre)
-    for row, (text, came) in enumerate(_candidates(score, i)):
-        weight, ink = ("bold", "black") if came else ("normal", "dimgray")
-        axis.text(y=top + 1.6 + 0.75 * row, s=text, fontsize=CANDIDATE_SIZE, weight=weight, color=ink, **centre)
+    for row, (word, percent, is_target) in enumerate(_candidates(score, i)):
+        y, text = top + 1.6 + 0.75 * row, _label(word, percent)
+        weight, ink = ("bold", "black") if is_target else ("normal", "dimgray")
+        axis.text(y=y, s=text, fontsize=CANDIDATE_SIZE, weight=weight, color=ink, **centre)
 
 
 def _span(score: Score, i: int) -> str:
     shade, ink = _colours(-score.log_probs[i])
     title = f"log-probability {score.log_probs[i]:.4f} nats"
-    came = score.words[i] if score.known[i] else UNK
-    likeliest = "".join(
-        f"<{tag}>{escape(visible(word))} {escape(_percent(log_prob))}</{tag}><br>"
-        for word, log_prob in score.likeliest[i]
-        for tag in ("b" if word == came else "i",)
-    )
+    candidates = ""
+    for word, percent, is_target in _candidates(score, i):
+        tag = "b" if is_target else "i"
+        candidates += f"<{tag}>{escape(visible(word))} {escape(percent)}</{tag}><br>"
     unknown = "" if score.known[i] else ' class="unknown"'
     word = escape(visible(score.words[i]))
-    return f'<span{unknown} title="{title}"><u style="background:{shade};color:{ink}">{word}</u>{likeliest}</span>'
+    return f'<span{unknown} title="{title}"><u style="background:{shade};color:{ink}">{word}</u>{candidates}</span>'
 
 
 PAGE = """<!doctype html>
