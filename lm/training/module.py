@@ -83,9 +83,7 @@ class LitLanguageModel(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Reset the hidden state."""
         self.train_state = None
-        self.train_loss.reset()
-        self.train_penalty.reset()
-        self.interval = Interval()
+        self._start_interval()
 
     def training_step(self, window: Window, batch_idx: int) -> Tensor:
         """The mean loss in nats of a window's targets, plus the penalties."""
@@ -233,6 +231,9 @@ class LitLanguageModel(LightningModule):
         self.log("train/lr", self._lr())
         self.log("speed/tokens_per_second", self.interval.tokens / seconds, prog_bar=True)
         self.log("speed/ms_per_batch", 1000 * seconds / self.interval.batches)
+        self._start_interval()
+
+    def _start_interval(self) -> None:
         self.train_loss.reset()
         self.train_penalty.reset()
         self.interval = Interval()

@@ -102,9 +102,7 @@ class ResumableCheckpoint(OnSignal):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LitLanguageModel)
         if is_epoch_done(trainer):
-            pl_module.train_state = None  # as at the start of an epoch
-            pl_module.train_loss.reset()
-            pl_module.train_penalty.reset()
+            pl_module.on_train_epoch_start()  # where a longer run resumes
             self._save(trainer)
         self.give_back()
         self._end_if_asked(trainer)
