@@ -64,15 +64,17 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
         base = _compose(script, chosen)
         others = [each for each in overrides if each not in chosen]
         added = {key: value for each in others for key, value in _leaves(each.key_or_group, each.value())}
+        base_nodes = _nodes(base)
         for override in others:
-            _check_key(override, base, options, added)
+            _check_key(override, base, base_nodes, options, added)
         config = _compose(script, overrides)
     nodes = _nodes(config)
     for key, value in [] if flags.cfg else nodes.items():
         if value == "???" and not key.startswith("hydra."):
             raise UserError(f"{key} is missing: give {key}=VALUE; --help says more.")
     swept = [each.key_or_group for each in overrides if each.is_sweep_override()]
-    references = [key for key, value in nodes.items() if "${" in str(value)]  # their target is checked
+    # a reference may be to a swept key; to any other, the key itself is checked
+    references = [key for key, value in nodes.items() if "${" in str(value)] if swept else []
     check_ranges(config, skip=[*swept, *references])
 
 
@@ -174,9 +176,15 @@ def _check_sweep_extra(option: str) -> None:
             raise UserError(f"{option} needs more packages: pip install -e '.[sweep]'")
 
 
-def _check_key(override: Override, base: DictConfig, options: dict[str, list[str]], added: dict[str, Any]) -> None:
+def _check_key(
+    override: Override,
+    base: DictConfig,
+    nodes: dict[str, Any],
+    options: dict[str, list[str]],
+    added: dict[str, Any],
+) -> None:
     key, value, line = override.key_or_group, override.value(), override.input_line
-    nodes, group = _nodes(base), key.replace(".", "/")
+    group = key.replace(".", "/")
     if override.is_delete():
         if key not in nodes and key not in options:
             _refuse_unknown(override, key, nodes)
