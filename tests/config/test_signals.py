@@ -126,6 +126,14 @@ def start(script: str, *arguments: object, **options: object) -> subprocess.Pope
     )
 
 
+def generate_with_sitecustomize(folder: Path, signum: int, *arguments: str) -> subprocess.CompletedProcess:
+    """Run generate.py in `folder`, whose sitecustomize.py Python imports first and which finds the signal in SIGNAL."""
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "SIGNAL": str(int(signum))}
+    command = [sys.executable, ROOT / "scripts" / "generate.py", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code", "name"), STOPS)
 def test_a_signal_while_a_script_imports_is_one_line(tmp_path, signum, code, name):
@@ -137,10 +145,7 @@ def test_a_signal_while_a_script_imports_is_one_line(tmp_path, signum, code, nam
         "        if module == 'torch.nn': os.kill(os.getpid(), int(os.environ['SIGNAL']))\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path, "SIGNAL": str(int(signum))}
-    command = [sys.executable, ROOT / "scripts" / "generate.py", "ckpt=nowhere.ckpt"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = generate_with_sitecustomize(tmp_path, signum, "ckpt=nowhere.ckpt")
     assert (done.returncode, done.stderr) == (code, f"Stopped by {name}.\n")
 
 
@@ -173,11 +178,8 @@ def test_a_signal_during_a_beam_search_leaves_the_best_texts_so_far(trained, tmp
         "        if calls == 20: os.kill(os.getpid(), int(os.environ['SIGNAL']))\n"
         "sys.setprofile(count)\n"
     )
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path, "SIGNAL": str(int(signum))}
     arguments = [f"ckpt={trained('lstm')}", "num_beams=3", "num_samples=2", "max_words=1000", f"out={out}"]
-    command = [sys.executable, ROOT / "scripts" / "generate.py", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = generate_with_sitecustomize(tmp_path, signum, *arguments)
     assert (done.returncode, done.stderr) == (code, f"Stopped by {name}: this is the text so far\n")
     texts = LanguageModel.load(trained("lstm")).beam_search(num_beams=3, num_samples=2, max_words=19)
     assert out.read_text() == "\n\n".join(text for text, _ in texts) + "\n"
