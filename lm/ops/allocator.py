@@ -11,9 +11,9 @@ LARGEST_INT = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Keep freed memory in this process; return whether the C library supports it.
 
-    glibc maps each block of more than 32 MB again and unmaps it when freed, so the kernel zeroes every page of a step's
-    [T·B, V] temporaries again. Keeping them costs peak memory, since holes between blocks are not
-    always filled again. See mallopt(3). Without glibc nothing changes.
+    glibc allocates each block of more than 32 MB by mmap and unmaps it when freed, so the kernel zeroes every page of
+    a step's [T·B, V] temporaries again. Keeping them costs peak memory, since holes between blocks are not always
+    filled again. See mallopt(3). Without glibc nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
