@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 BLOCK = 1024  # words in a block: their logits for 700 positions are 3 MB in fp32, about what a CPU's cache holds
+MULTIPLE = 16  # pad the columns of a product to a multiple of the vector registers' length: 201 are slower than 208
 IGNORE_INDEX = -100  # a padded target; torch's default ignore_index
 
 
@@ -15,13 +17,13 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
     """The negative log-likelihood in nats of each target: `[N, H]`, `[V, H]`, `[V]`, `[N]` → `[N]`.
 
     Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64).
-    The loss of a target IGNORE_INDEX is zero. With 16-bit products the exponentials, `[N, V]` in 16 bits, are kept for
-    the backward pass; otherwise they are recomputed there.
+    The loss of a target IGNORE_INDEX is zero. Only probabilities, `[N, V]` in the precision of the products, are kept
+    for the backward pass.
 
-    The softmax of a block is exp(logits - m) with the block's own maxima m; over all blocks it lacks only one
-    factor per row, exp(m - log-sum-exp). The backward pass puts that factor into the rows of `hidden` instead, so that
-    the gradients are matrix products of what the forward pass kept. Blocks with a running log-sum-exp are those of
-    online softmax (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024).
+    The softmax of all words is that of a block times one factor per row, exp(log-sum-exp of the block - log-sum-exp of
+    all). The backward pass puts that factor into the rows of `hidden` instead of the probabilities, so that it consists
+    of matrix products of what the forward pass kept. Blocks whose log-sum-exps are combined are those of online softmax
+    (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024).
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -44,57 +46,49 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         ctx.block, ctx.dtypes = block, (hidden.dtype, weight.dtype, bias.dtype)
         sum_dtype = torch.promote_types(dtype, torch.float32)
-        # the bias is one more feature, so that the matrix products include it and its gradient
-        features = _with_column(hidden, 1, dtype)
-        matrix = _with_column(weight, bias, dtype)
-        # 1. the maximum and the sum of exponentials of each block, for each position
-        maxima, sums, kept = [], [], []
+        features, matrix, biases = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+        # 1. the softmax of each block, and its log-sum-exp: the largest logit minus the log of that one's probability
+        kept, log_sum_exps = [], []
         for words in _blocks(matrix, block):
-            exps = (features @ matrix[words].T).to(sum_dtype)
-            maxima.append(exps.amax(1))
-            exps.sub_(maxima[-1][:, None]).exp_()
-            sums.append(exps.sum(1))
-            if backward_follows and dtype.itemsize == 2:
-                kept.append(exps.to(dtype))
-        # 2. their log-sum-exp over all blocks, and the targets' own logits
-        log_sum_exp = (torch.stack(maxima) + torch.stack(sums).log()).logsumexp(0)
+            logits = F.linear(features, matrix[words], biases[words]).to(sum_dtype)
+            probs = logits.softmax(1)
+            log_sum_exps.append(logits.amax(1) - probs.amax(1).log())
+            if backward_follows:
+                kept.append(probs.to(dtype))
+        # 2. the log-sum-exp of all blocks, and the targets' own logits
+        of_blocks = torch.stack(log_sum_exps)
+        log_sum_exp = of_blocks.logsumexp(0)
         scored = targets != IGNORE_INDEX
         targets = targets.where(scored, 0)
-        target_logits = (features.to(sum_dtype) * matrix[targets]).sum(1)
+        target_logits = (features.to(sum_dtype) * matrix[targets]).sum(1) + biases[targets]
         if backward_follows:
-            ctx.save_for_backward(features, matrix, targets, scored, torch.stack(maxima), log_sum_exp, *kept)
+            scales = (of_blocks - log_sum_exp).exp()
+            ctx.save_for_backward(features, matrix, targets, scored, scales, *kept)
         return (log_sum_exp - target_logits).where(scored, 0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, matrix, targets, scored, maxima, log_sum_exp, *kept = ctx.saved_tensors
+        features, matrix, targets, scored, scales, *kept = ctx.saved_tensors
         grad = grad.where(scored, 0)[:, None]
         hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
+        size = features.size(1)
         # the gradient of the logits is softmax - one_hot(target): 1. the target's part
         grad_features = -grad * matrix[targets]
-        grad_weight = matrix.new_empty(len(matrix), matrix.size(1) - 1, dtype=grad.dtype)
-        grad_bias = matrix.new_empty(len(matrix), dtype=grad.dtype)
-        # 2. the softmax's part, block by block
-        for i, words in enumerate(_blocks(matrix, ctx.block)):
-            exps = kept[i] if kept else (features @ matrix[words].T).sub_(maxima[i][:, None]).exp_()
-            scale = grad * (maxima[i] - log_sum_exp).exp()[:, None]
-            grad_features.addcmul_((exps @ matrix[words]).to(grad.dtype), scale)
-            grad_matrix = exps.T @ (features * scale).to(features.dtype)
-            grad_weight[words], grad_bias[words] = grad_matrix[:, :-1], grad_matrix[:, -1]
+        grad_weight = grad.new_empty(matrix.shape)
+        grad_bias = grad.new_empty(len(matrix))
+        # 2. the softmax's part, block by block; for the bias, the features have a column of ones
+        with_ones = F.pad(F.pad(features, (0, 1), value=1), (0, -(size + 1) % MULTIPLE))
+        for words, probs, scale in zip(_blocks(matrix, ctx.block), kept, scales.unsqueeze(2) * grad, strict=True):
+            grad_features.addcmul_((probs @ matrix[words]).to(grad.dtype), scale)
+            grad_matrix = probs.T @ (with_ones * scale).to(probs.dtype)
+            grad_weight[words], grad_bias[words] = grad_matrix[:, :size], grad_matrix[:, size]
         # 3. the target's part of the weights' gradient, after the blocks have written theirs
-        grad_weight.index_add_(0, targets, features[:, :-1] * grad, alpha=-1)
+        grad_weight.index_add_(0, targets, features * grad, alpha=-1)
         grad_bias.index_add_(0, targets, grad.squeeze(1), alpha=-1)
-        gradients = grad_features[:, :-1].to(hidden_dtype), grad_weight.to(weight_dtype), grad_bias.to(bias_dtype)
+        gradients = grad_features.to(hidden_dtype), grad_weight.to(weight_dtype), grad_bias.to(bias_dtype)
         return *gradients, None, None, None, None
 
 
 def _blocks(matrix: Tensor, block: int) -> Iterator[slice]:
     return (slice(start, start + block) for start in range(0, len(matrix), block))
-
-
-def _with_column(matrix: Tensor, column: Tensor | int, dtype: torch.dtype) -> Tensor:
-    """`[N, H]` and a last column, `[N, H + 1]`, in `dtype`."""
-    wider = matrix.new_empty(len(matrix), matrix.size(1) + 1, dtype=dtype)
-    wider[:, :-1], wider[:, -1] = matrix, column
-    return wider
