@@ -43,6 +43,12 @@ SWEEP_PLUGINS = {
 }
 
 
+def only_prints(arguments: Sequence[str]) -> bool:
+    """Whether these arguments ask Hydra for text, such as the help or the config, and run nothing."""
+    flags, _ = get_args_parser().parse_known_args(arguments)
+    return bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+
+
 def check_command_line(script: str, arguments: Sequence[str]) -> None:
     """Check the arguments of a script before Hydra reads them; requests for information pass.
 
