@@ -46,8 +46,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     data = instantiate(data_config, vocabulary=language_model.vocabulary)
     evaluator = Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric)
 
-    protocol = "" if evaluation.name == "full" else f".{evaluation.name}"
-    ending = f".{data.title(config.split)}.{config.split}{protocol}.json"
+    ending = f".{data.title(config.split)}.{config.split}{evaluation.title}.json"
     out = Path(config.out).expanduser() if config.out else beside(ckpt, ending)
     figures = None if is_stream(out) else out.with_name(out.name.removesuffix(".json") + ".tensorboard")
     check_writable(out)
