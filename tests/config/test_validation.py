@@ -231,3 +231,8 @@ def test_hyperparameters_are_what_one_compares_runs_by():
     assert chosen["model/core/hidden_size"] == 200
     assert (chosen["optimizer"], chosen["optimizer/lr"], chosen["seed"]) == ("SGD", 5.0, 1111)
     assert not any("callbacks" in path or "_target_" in path for path in chosen)
+
+
+def test_hydras_own_keys_are_no_arguments():
+    node = {"_target_": "torch.nn.Linear", "_args_": [2], "_convert_": "all", "out_features": 3}
+    configs.check(OmegaConf.create({"layer": node}))
