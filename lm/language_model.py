@@ -34,7 +34,7 @@ class Score:
     words: list[str]  # as they were given, with `<eos>` at the end if it was scored
     known: list[bool]  # by the vocabulary; if not, the log-probability is that of `<unk>`
     log_probs: list[float]
-    likeliest: list[list[tuple[str, float]]]  # the `top` most probable words at each position, with log-probabilities
+    top_log_probs: list[list[tuple[str, float]]]  # the `top` most probable words at each position, with theirs
 
     @property
     def log_prob(self) -> float:
@@ -77,13 +77,13 @@ class LanguageModel:
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
         """Score whitespace-separated words and, with `eos`, the end of line; list the `top` likeliest for each."""
         words = words_of_line(line, eos)
-        log_probs, likeliest = [], []
+        log_probs, top_log_probs = [], []
         for targets, rows in self._decode_line(words):
             log_probs += rows.gather(1, targets[:, None]).squeeze(1).tolist()
             values, ids = rows.topk(min(top, len(self.vocabulary)))
             names = map(self.vocabulary.decode, ids)
-            likeliest += [list(zip(*pair, strict=True)) for pair in zip(names, values.tolist(), strict=True)]
-        return Score(words, [word in self.vocabulary for word in words], log_probs, likeliest)
+            top_log_probs += [list(zip(*pair, strict=True)) for pair in zip(names, values.tolist(), strict=True)]
+        return Score(words, [word in self.vocabulary for word in words], log_probs, top_log_probs)
 
     def log_probs(self, line: str, eos: bool = True) -> Tensor:
         """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""

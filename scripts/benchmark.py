@@ -17,7 +17,7 @@ UNITS = {
     "streams": "word, many texts",
     "read": "corpus ready",
 }
-BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "trim_evaluation": False}
+BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False}
 GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 
 

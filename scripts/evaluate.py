@@ -15,7 +15,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lightning.fabric.plugins.environments import LightningEnvironment
 
     from lm import LanguageModel
-    from lm.checkpoints.find import announced_checkpoint, beside
+    from lm.checkpoints.find import announced_checkpoint, default_output_path
     from lm.config.checks import one_of
     from lm.config.validation import check
     from lm.data.summary import print_summary
@@ -27,7 +27,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.files.streams import is_stream
     from lm.ops import check_precision
     from lm.training.process import prepare_process
-    from lm.training.results import print_facts, write_json
+    from lm.training.results import print_details, write_json
 
     prepare_process()
     one_of(("valid", "test"), split=config.split)
@@ -46,9 +46,8 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     data = instantiate(data_config, vocabulary=language_model.vocabulary)
     evaluator = Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric)
 
-    protocol = "" if evaluation.name == "full" else f".{evaluation.name}"
-    ending = f".{data.title(config.split)}.{config.split}{protocol}.json"
-    out = Path(config.out).expanduser() if config.out else beside(ckpt, ending)
+    ending = f".{data.title(config.split)}.{config.split}{evaluation.title}.json"
+    out = Path(config.out).expanduser() if config.out else default_output_path(ckpt, ending)
     figures = None if is_stream(out) else out.with_name(out.name.removesuffix(".json") + ".tensorboard")
     check_writable(out)
     if figures:
@@ -60,15 +59,15 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
 
     if not summaries and not evaluator.tried:
         raise KeyboardInterrupt("no word was scored")
-    facts = {"ckpt": str(ckpt), "text": str(data.root), "precision": config.fabric.precision}
-    facts |= asdict(evaluator.protocol)
-    write_json(facts | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
+    details = {"ckpt": str(ckpt), "text": str(data.root), "precision": config.fabric.precision}
+    details |= asdict(evaluator.protocol)
+    write_json(details | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
     if summaries and figures:
         write_figures(summaries, figures)
     print_report(summaries)
     if summaries and (said := verdict(summaries[0]["loss"], len(language_model.vocabulary))):
         print(f"model: {said}")
-    print_facts(**facts, results=out, tensorboard=figures or "none")
+    print_details(**details, results=out, tensorboard=figures or "none")
     if evaluator.stopped:
         raise KeyboardInterrupt(f"{out} has what was scored so far")
     return summaries

@@ -17,13 +17,13 @@ ENDINGS = {"onnx": ".onnx", "folder": "", "vectors": ".vectors.txt"}
 def export(config: DictConfig) -> Path:
     """Export in the format that `config` selects and return the path."""
     from lm import LanguageModel
-    from lm.checkpoints.find import announced_checkpoint, beside
+    from lm.checkpoints.find import announced_checkpoint, default_output_path
     from lm.config.checks import one_of
     from lm.files.errors import explain_os_errors
 
     one_of(ENDINGS, format=config.format)
     ckpt = announced_checkpoint(config.ckpt)
-    out = Path(config.out).expanduser() if config.out else beside(ckpt, ENDINGS[config.format])
+    out = Path(config.out).expanduser() if config.out else default_output_path(ckpt, ENDINGS[config.format])
     model = LanguageModel.load(ckpt)
     with explain_os_errors(f"write out={out}"):
         {"onnx": onnx, "folder": folder, "vectors": vectors}[config.format](model, out)

@@ -104,10 +104,10 @@ def print_table(scored: "Score") -> None:
     lines = Text()
     for i, (word, known, log_prob) in enumerate(zip(words, scored.known, scored.log_probs, strict=True)):
         style = next(style for nats, style in STYLES if -log_prob >= nats)
-        likeliest = "  ".join(f"{name} {value:.2f}" for name, value in scored.likeliest[i])
+        top = "  ".join(f"{name} {value:.2f}" for name, value in scored.top_log_probs[i])
         lines.append(f"{word:{width}} {log_prob:9.4f}", style)
         lines.append("" if known else "  (unknown: scored as <unk>)", "italic")
-        lines.append(f"   likeliest: {likeliest}\n" if likeliest else "\n", "dim")
+        lines.append(f"   top: {top}\n" if top else "\n", "dim")
     lines.append(f"{'sum':{width}} {scored.log_prob:9.4f}   perplexity {scored.perplexity:,.2f}\n")
     Console(soft_wrap=True).print(lines)
 

@@ -56,10 +56,10 @@ def lstm(vocabulary):
 def test_score_names_the_likeliest_words_in_order(lstm):
     score = lstm.score("w1 w2", top=3)
     rows = lstm.log_probs("w1 w2")
-    for row, likeliest in zip(rows, score.likeliest, strict=True):
+    for row, top in zip(rows, score.top_log_probs, strict=True):
         values, ids = row.topk(3)
-        assert [word for word, _ in likeliest] == lstm.vocabulary.decode(ids)
-        assert [value for _, value in likeliest] == pytest.approx(values.tolist())
+        assert [word for word, _ in top] == lstm.vocabulary.decode(ids)
+        assert [value for _, value in top] == pytest.approx(values.tolist())
     assert rows.gather(1, lstm.vocabulary.encode(score.words)[:, None]).sum().item() == pytest.approx(score.log_prob)
 
 

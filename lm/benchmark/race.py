@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from torch.utils.benchmark import Timer
 
-from lm.config.cli import users_mistake
+from lm.config.cli import user_error_message
 from lm.errors import UserError
 
 
@@ -79,7 +79,7 @@ def _work(line: Connection, side: Side) -> None:
     try:
         resolve_name(side.function)(side.config, next_turn)
     except Exception as error:
-        message = users_mistake(error)
+        message = user_error_message(error)
         line.send(UserError(message) if message else RuntimeError(f"{side.name} failed:\n{traceback.format_exc()}"))
 
 

@@ -20,12 +20,13 @@ WEIGHTS = "model."  # Lightning's prefix of the names of the model's weights
 
 
 class Checkpoint(NamedTuple):
-    """Everything needed to use a trained model, and the number of training steps."""
+    """Everything needed to use a trained model, and how long it was trained."""
 
     config: dict[str, Any]
     vocabulary: Vocabulary
     weights: dict[str, Tensor]
-    step: int
+    step: int  # optimizer steps
+    epoch: int  # complete epochs
 
 
 def entry(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
@@ -45,25 +46,27 @@ def load(path: str | Path) -> Checkpoint:
         raise UserError(f"The checkpoint {path} is damaged or not a checkpoint: use another one.") from error
     try:
         entry = stored[KEY]
-        return checked(stored["state_dict"], entry["config"], entry["vocabulary"], stored["global_step"])
+        progress = {key: stored[key] for key in ("global_step", "epoch")}
+        return checked(stored["state_dict"], entry["config"], entry["vocabulary"], **progress)
     except UserError as error:
         raise UserError(f"The checkpoint {path} is refused: {error}.") from error
     except Exception as error:  # untrusted files may contain anything
         raise UserError(f"The checkpoint {path} is not one of this project: use one of scripts/train.py.") from error
 
 
-def checked(weights: Any, config: Any, vocabulary: Any, step: Any = 0) -> Checkpoint:
+def checked(weights: Any, config: Any, vocabulary: Any, global_step: Any = 0, epoch: Any = 0) -> Checkpoint:
     """The validated parts of a stored model."""
     check_plain(config, "its config")
     sections = {f"config.{name}": config.get(name) for name in ("model", "data")} if type(config) is dict else {}
     for name, value in {"state_dict": weights, "config": config, **sections}.items():
         if not isinstance(value, dict):
             raise UserError(f"its {name} is {shown(value)}, but it must be a mapping")
-    if type(step) is not int or not 0 <= step < 2**63:
-        raise UserError(f"its global_step is {shown(step)}, but it must be a whole number")
+    for name, count in {"global_step": global_step, "epoch": epoch}.items():
+        if type(count) is not int or not 0 <= count < 2**63:
+            raise UserError(f"its {name} is {shown(count)}, but it must be a whole number")
     check_weights(weights)
     named = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
-    return Checkpoint(config, _checked_vocabulary(vocabulary), named, step)
+    return Checkpoint(config, _checked_vocabulary(vocabulary), named, global_step, epoch)
 
 
 def _checked_vocabulary(words: Any) -> Vocabulary:

@@ -44,7 +44,7 @@ def announced_checkpoint(given: str | Path) -> Path:
     return path
 
 
-def beside(path: str | Path, ending: str) -> Path:
+def default_output_path(path: str | Path, ending: str) -> Path:
     """The path of a result next to a checkpoint: `best.ckpt` and `.json` give `best.json`; a folder keeps its name."""
     path = Path(os.path.normpath(Path(path).expanduser().absolute()))
     return path.with_name((path.name if path.is_dir() else path.stem) + ending)

@@ -51,8 +51,8 @@ def read_folder(path: str | Path) -> checkpoint.Checkpoint:
 def _config(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any]) -> dict[str, Any]:
     """Hugging Face's config of the model; the entry `run` is our own."""
     ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
-    facts = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
-    return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **facts, **ids, "run": config}
+    sizes = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
+    return {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], **sizes, **ids, "run": config}
 
 
 def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:

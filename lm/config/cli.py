@@ -51,7 +51,7 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
                 signals.end(error)
             if not isinstance(error, Exception):
                 raise
-            message = users_mistake(error)
+            message = user_error_message(error)
             if isinstance(error, OSError) and message:
                 _discard_output()
             if in_multirun():
@@ -78,7 +78,7 @@ def _leave_in_job(message: str) -> None:
             write_text(message, Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
 
 
-def users_mistake(error: BaseException) -> str | None:
+def user_error_message(error: BaseException) -> str | None:
     """The message for the user if `error` is due to invalid input; None if it is a bug."""
     cause: BaseException | None = error
     while cause is not None:

@@ -25,6 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lm.config.plain_data import INSTANTIATE_KEYS
 from lm.config.ranges import check_ranges
 from lm.errors import UserError
 
@@ -34,13 +35,18 @@ CONF = next(folder for folder in (Path(__file__).parents[n] / "conf" for n in (1
 ENTRIES = ("callbacks", "logger", "regularizer", "hydra.callbacks")
 FREE = ("models", "sides", "hydra.sweeper.params", "hydra.job.env_set", "hydra.job.env_copy", "hydra.launcher")
 SET_BY_SCRIPTS = ("trainer.callbacks", "trainer.logger", "trainer.plugins", "trainer.enable_checkpointing")
-RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's keywords
 # prefixes of options of hydra/sweeper and hydra/launcher, and the plugins that provide them
 SWEEP_PLUGINS = {
     "optuna": "hydra_plugins.hydra_optuna_sweeper",
     "joblib": "hydra_plugins.hydra_joblib_launcher",
     "submitit": "hydra_plugins.hydra_submitit_launcher",
 }
+
+
+def only_prints(arguments: Sequence[str]) -> bool:
+    """Whether these arguments ask Hydra for text, such as the help or the config, and run nothing."""
+    flags, _ = get_args_parser().parse_known_args(arguments)
+    return bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
 
 
 def check_command_line(script: str, arguments: Sequence[str]) -> None:
@@ -220,7 +226,7 @@ def _is_argument(path: str, nodes: dict[str, Any], added: dict[str, Any]) -> boo
     while node:
         if target := added.get(f"{node}._target_") or nodes.get(f"{node}._target_"):
             is_entry = node in nodes or _parent(node) in ENTRIES or _is_argument(node, nodes, added)
-            return is_entry and (_takes(target, name, node) or name in RESERVED)
+            return is_entry and (_takes(target, name, node) or name in INSTANTIATE_KEYS)
         node, name = _parent(node), _last(node)
     return False
 

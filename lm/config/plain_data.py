@@ -1,4 +1,4 @@
-"""Plain data: what a config in a checkpoint may contain, and how untrusted values are displayed."""
+"""Plain data: Hydra's own keys, what a config in a checkpoint may contain, and how untrusted values are displayed."""
 
 import sys
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from lm.errors import UserError
 from lm.files.text import CONTROL_CHARACTER
 
+INSTANTIATE_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # of hydra.utils.instantiate
 MAX_DEPTH = 20  # of nested mappings and lists
 MAX_LENGTH = 1000  # of a list
 MAX_TEXT = 4096  # characters, as in a path

@@ -1,5 +1,7 @@
 """The `main` of every script: signals, command line, Hydra, and one line for a mistake."""
 
+import signal
+import sys
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +30,11 @@ def script_main(
 
         from lm.config.cli import one_line_errors
         from lm.config.command_line import prepare_command_line
-        from lm.config.overrides import CONF
+        from lm.config.overrides import CONF, only_prints
 
         prepare_command_line(name, free_text)
+        if only_prints(sys.argv[1:]):  # Hydra does, and would show a traceback where `head` has closed the pipe
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(one_line_errors(function))()
 
     return main

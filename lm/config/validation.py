@@ -11,9 +11,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from typeguard import TypeCheckError, check_type
 
+from lm.config.plain_data import INSTANTIATE_KEYS
 from lm.errors import UserError
-
-RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")  # Hydra's keywords
 
 
 def check(config: DictConfig) -> None:
@@ -61,7 +60,7 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], pat
     """Check the names and types of `values`, at `path` in a config, against the parameters of `function`."""
     signature, hints = _signature(function)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    for name in (name for name in values if name not in RESERVED):
+    for name in (name for name in values if name not in INSTANTIATE_KEYS):
         key = f"{path}.{name}".lstrip(".")
         if name not in signature.parameters and not takes_any:
             known = ", ".join(name for name in signature.parameters if name not in ("self", "args", "kwargs"))

@@ -30,7 +30,7 @@ class TextDataModule(LightningDataModule):
     eval_batch_size: int = 10  # streams of validation and test text, over all devices
     bptt: int = 35  # steps in a window
     bptt_jitter: bool = False  # vary window lengths, and the learning rate in proportion, as AWD-LSTM does
-    trim_evaluation: bool = False  # drop the tokens that `batchify` drops, as pytorch/examples does
+    eval_trim: bool = False  # drop the tokens that `batchify` drops, as pytorch/examples does
     seed: int = 0  # of the jitter
     vocabulary: Vocabulary | None = None  # of a trained model; None builds it from the training split
     name: str = "text"  # of the corpus, in results
@@ -77,7 +77,7 @@ class TextDataModule(LightningDataModule):
         return self._evaluation_windows(self.corpus.test)
 
     def _evaluation_windows(self, text: Tensor) -> Windows:
-        if self.trim_evaluation:
+        if self.eval_trim:
             streams = batchify(text, self.eval_batch_size, "eval_batch_size")
         else:
             streams = batchify_padded(text, self.eval_batch_size, self.corpus.vocabulary.eos_id)

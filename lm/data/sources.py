@@ -76,12 +76,12 @@ def has_checksums(source: Callable[[Path], Splits]) -> bool:
 def digest(file: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file in hexadecimal digits, cached by its size and modification time."""
     with explain_os_errors(f"read {file}"):
-        facts = file.stat()
-        return _digest(file, algorithm, facts.st_size, facts.st_mtime_ns)
+        stat = file.stat()
+        return _digest(file, algorithm, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache
-def _digest(file: Path, algorithm: str, *facts: int) -> str:
+def _digest(file: Path, algorithm: str, *size_and_mtime: int) -> str:
     with file.open("rb") as data:
         return hashlib.file_digest(data, algorithm).hexdigest()
 

@@ -48,6 +48,13 @@ class EvaluationConfig:
         at_least(1, tune_tokens=self.tune_tokens)
         at_least(1, batch_size=self.batch_size, context=self.context, stride=self.stride)
 
+    @property
+    def title(self) -> str:
+        """Part of file names: the protocol, unless it is `full`, and all methods, as `.awd_lstm.dynamic.cache`."""
+        protocol = [] if self.name == "full" else [self.name]
+        *_, methods = self.interpolations()  # the last combination is all of them
+        return "".join(f".{each}" for each in (*protocol, *(["dynamic"] if self.dynamic else []), *methods))
+
     def protocol(self, core: Core) -> Protocol:
         """The protocol for a model with this core."""
         return Protocol.for_core(core, self.batch_size, self.trim, self.context, self.stride)

@@ -29,7 +29,7 @@ LINE = 14.0  # points from one row of characters to the next
 def surprisal_text(scores: Sequence[Score]) -> Figure:
     """Draw scored lines as wrapped text, each word shaded by its surprisal, the likeliest words below it."""
     lines = [list(_rows(score)) for score in scores]
-    row_height = 2 + max((len(each) for score in scores for each in score.likeliest), default=0) * 0.75
+    row_height = 2 + max((len(each) for score in scores for each in score.top_log_probs), default=0) * 0.75
     height = 4 + sum(2 + row_height * len(rows) for rows in lines)
     figure = Figure(figsize=(COLUMNS * CHARACTER / 72, height * LINE / 72), dpi=120)
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, COLUMNS), ylim=(height, 0))
@@ -66,7 +66,7 @@ def _title(score: Score) -> str:
 def _candidates(score: Score, i: int) -> list[tuple[str, str, bool]]:
     """The most probable words at a position, each with its probability, and whether it is the target."""
     target = score.words[i] if score.known[i] else UNK
-    return [(word, _percent(log_prob), word == target) for word, log_prob in score.likeliest[i]]
+    return [(word, _percent(log_prob), word == target) for word, log_prob in score.top_log_probs[i]]
 
 
 def _label(word: str, percent: str) -> str:

@@ -75,8 +75,8 @@ def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield f"{path}{key}", value
 
 
-def print_results(metrics: Mapping[str, float], vocabulary_size: int, **facts: object) -> None:
-    """Print a row for each scored split, and further facts below."""
+def print_results(metrics: Mapping[str, float], vocabulary_size: int, **details: object) -> None:
+    """Print a row for each scored split, and further details below."""
     bad: dict[str, str] = {}
     table = Table("split", "step", "loss (nats)", "perplexity", "tokens scored")
     for split, name in NAMES.items():
@@ -86,13 +86,13 @@ def print_results(metrics: Mapping[str, float], vocabulary_size: int, **facts: o
             if said := verdict(loss, vocabulary_size):
                 bad[name] = said
     Console().print(table)
-    print_facts(**bad, **facts)
+    print_details(**bad, **details)
 
 
-def print_facts(**facts: object) -> None:
-    """Print a line for each fact; paths are not wrapped, so that they can be copied."""
-    for fact, value in facts.items():
-        Console().print(f"{fact.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
+def print_details(**details: object) -> None:
+    """Print a line for each detail; paths are not wrapped, so that they can be copied."""
+    for name, value in details.items():
+        Console().print(f"{name.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
 
 
 def write_json(values: Mapping[str, object], path: str | Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lm import LanguageModel
-from lm.checkpoints.find import announced_checkpoint, beside, find_checkpoint
+from lm.checkpoints.find import announced_checkpoint, default_output_path, find_checkpoint
 from lm.errors import UserError
 from scripts.export import export
 from tests.conftest import ADAM, composed, tiny_config
@@ -77,7 +77,7 @@ def test_a_result_lies_beside_its_checkpoint_by_a_plain_path(tmp_path, monkeypat
     here = tmp_path / "up" / "here"
     (here / "folder.v1").mkdir(parents=True)
     monkeypatch.chdir(here)
-    found = beside(given, ".json")
+    found = default_output_path(given, ".json")
     assert found == (here / place).resolve()
     assert ".." not in found.parts
 

@@ -1,5 +1,7 @@
 """A script's `main`, as a console entry point calls it."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -7,8 +9,10 @@ import pytest
 
 from tests.conftest import CONF, ROOT
 
+SCRIPTS = [path.stem for path in CONF.glob("*.yaml")]
 
-@pytest.mark.parametrize("script", [path.stem for path in CONF.glob("*.yaml")])
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_main_works_when_it_is_imported(script, tmp_path):
     entry_point = tmp_path / f"lm-{script}"
     code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom scripts.{script} import main\nmain()\n"
@@ -16,6 +20,19 @@ def test_main_works_when_it_is_imported(script, tmp_path):
     done = subprocess.run([sys.executable, entry_point, "sed=1"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("sed is unknown: ") or done.stderr.startswith("sed=1 given, but sed is unknown: ")
+
+
+QUESTIONS = [(script, "--help") for script in SCRIPTS] + [("train", each) for each in ("--cfg=job", "--info=defaults")]
+
+
+@pytest.mark.parametrize(("script", "question"), QUESTIONS)
+def test_what_hydra_prints_into_a_closed_pipe_ends_the_script_without_a_word(script, question):
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does
+    command = [sys.executable, ROOT / "scripts" / f"{script}.py", question]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def test_importing_a_script_imports_nothing_slow():

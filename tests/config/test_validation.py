@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lm.config import validation as configs
-from lm.config.cli import users_mistake
+from lm.config.cli import user_error_message
 from lm.config.overrides import nested_options
 from lm.training.checks import check_training_config
 from lm.training.results import hyperparameters
@@ -84,7 +84,7 @@ def test_the_options_checked_are_those_of_nested_groups_too():
 def test_a_value_that_does_not_fit_is_one_line_before_any_work(override, message):
     with pytest.raises(Exception) as caught:
         check_training_config(composed(override))
-    shown = users_mistake(caught.value)
+    shown = user_error_message(caught.value)
     assert shown is not None
     assert message in shown
     assert "\n" not in shown
@@ -97,13 +97,13 @@ def test_transformer_mistakes_are_found_before_any_work():
     ):
         with pytest.raises(HydraException) as caught:
             check_training_config(composed("model=transformer", override))
-        assert message in users_mistake(caught.value)
+        assert message in user_error_message(caught.value)
 
 
 def test_tied_weights_that_cannot_match_are_found_before_any_work():
     with pytest.raises(HydraException) as caught:
         check_training_config(composed("model.head.tie_weights=true", "model/embedding=adaptive"))
-    assert "tie_weights=true given, but the head's matrices are" in users_mistake(caught.value)
+    assert "tie_weights=true given, but the head's matrices are" in user_error_message(caught.value)
 
 
 def test_output_dropout_is_that_of_the_layers_unless_it_is_given():
@@ -231,3 +231,8 @@ def test_hyperparameters_are_what_one_compares_runs_by():
     assert chosen["model/core/hidden_size"] == 200
     assert (chosen["optimizer"], chosen["optimizer/lr"], chosen["seed"]) == ("SGD", 5.0, 1111)
     assert not any("callbacks" in path or "_target_" in path for path in chosen)
+
+
+def test_hydras_own_keys_are_no_arguments():
+    node = {"_target_": "torch.nn.Linear", "_args_": [2], "_convert_": "all", "out_features": 3}
+    configs.check(OmegaConf.create({"layer": node}))

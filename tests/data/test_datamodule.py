@@ -47,7 +47,7 @@ def test_validation_and_test_score_every_token(make_data, eval_batch_size):
 
 
 def test_trimmed_evaluation_scores_what_the_example_scores(make_data):
-    data = make_data(eval_batch_size=10, trim_evaluation=True)
+    data = make_data(eval_batch_size=10, eval_trim=True)
     rows = len(data.corpus.valid) // 10
     assert targets_of(data.val_dataloader()).shape == (rows - 1, 10)
 

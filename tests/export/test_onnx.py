@@ -83,6 +83,6 @@ def test_the_documented_loop_writes_with_onnxruntime_alone(name, trained, tmp_pa
 
 
 def test_the_file_says_which_words_it_knows_and_how_far_it_looks(vocabulary, tmp_path):
-    facts = session(make_model("transformer", context=9), vocabulary, tmp_path / "x.onnx").get_modelmeta()
-    assert json.loads(facts.custom_metadata_map["vocabulary"]) == vocabulary.words
-    assert facts.custom_metadata_map["context"] == "9"
+    modelmeta = session(make_model("transformer", context=9), vocabulary, tmp_path / "x.onnx").get_modelmeta()
+    assert json.loads(modelmeta.custom_metadata_map["vocabulary"]) == vocabulary.words
+    assert modelmeta.custom_metadata_map["context"] == "9"

@@ -14,9 +14,9 @@ from lm.plots import save_figure, surprisal_html, surprisal_text
 from lm.plots.surprisal_text import COLUMNS, MAX_SURPRISAL
 
 
-def score(words, likeliest=()):
+def score(words, top_log_probs=()):
     log_probs = [-MAX_SURPRISAL * i / len(words) for i in range(len(words))]
-    return Score(words, [word != "zebra" for word in words], log_probs, [list(likeliest)] * len(words))
+    return Score(words, [word != "zebra" for word in words], log_probs, [list(top_log_probs)] * len(words))
 
 
 def drawn(*scores):
@@ -34,8 +34,8 @@ def test_words_stand_in_order_shaded_by_surprisal_and_unknown_ones_are_framed():
 
 
 def test_the_likeliest_words_stand_below_each_with_their_probability_and_the_one_that_came_is_bold():
-    likeliest = [("the", math.log(0.5)), ("b", math.log(0.1)), ("of", math.log(0.001))]
-    axes, [_, *texts] = drawn(score(["a", "b"], likeliest))
+    top_log_probs = [("the", math.log(0.5)), ("b", math.log(0.1)), ("of", math.log(0.001))]
+    axes, [_, *texts] = drawn(score(["a", "b"], top_log_probs))
     assert [text for text, *_ in texts] == ["a", "the 50%", "b 10%", "of <1%", "b", "the 50%", "b 10%", "of <1%"]
     assert {x for _, x, _ in texts[:4]} == {texts[0][1]}
     assert [y for *_, y in texts[:4]] == sorted(y for *_, y in texts[:4])

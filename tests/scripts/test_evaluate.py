@@ -89,6 +89,19 @@ def test_evaluate_takes_other_text_and_the_models_own_words(trained, tmp_path):
     assert summary["loss"] == pytest.approx(nll.mean().item(), rel=1e-5)
 
 
+def test_results_of_other_methods_never_overwrite_each_other(trained, tmp_path, own):
+    checkpoint = shutil.copy(trained("lstm"), tmp_path / "best.ckpt")
+    dynamic, cache = "evaluation/dynamic=sgd", "evaluation/cache=neural"
+    together = [dynamic, cache, "evaluation.temperature=0.9", "evaluation=pytorch_examples"]
+    for options in ([], [dynamic], [cache], together):
+        evaluate(composed("evaluate", *own, f"ckpt={checkpoint}", *options))
+    titles = {path.name.partition(".test")[2]: path for path in tmp_path.glob("*.json")}
+    assert set(titles) == {".json", ".dynamic.json", ".cache.json", ".pytorch_examples.dynamic.temperature.cache.json"}
+    names = {title: json.loads(path.read_text())["results"][-1]["name"] for title, path in titles.items()}
+    assert names[".pytorch_examples.dynamic.temperature.cache.json"] == "dynamic, temperature, cache"
+    assert len(list(tmp_path.glob("*.tensorboard"))) == 4
+
+
 def test_results_of_another_text_split_or_protocol_never_overwrite_each_other(trained, tmp_path):
     checkpoint = shutil.copy(trained("lstm"), tmp_path / "best.ckpt")
     for place, text in (("a/same", "w1 w2\n"), ("b/same", "w3 w4\n")):

@@ -44,7 +44,14 @@ def test_json_is_an_object_for_each_line_and_nothing_else(trained, capsys):
         assert row["log_probs"] == expected.log_probs
         assert row["log_prob"] == expected.log_prob
         assert row["perplexity"] == expected.perplexity
-        assert row["likeliest"] == [[list(pair) for pair in each] for each in expected.likeliest]
+        assert row["top_log_probs"] == [[list(pair) for pair in each] for each in expected.top_log_probs]
+
+
+def test_the_table_lists_the_top_words_with_their_log_probabilities(trained, capsys):
+    [scored] = score(composed("score", f"ckpt={trained('lstm')}", "text=w1 zebra", "top=2"))
+    listed = [line.partition("   top: ")[2].split() for line in capsys.readouterr().out.splitlines()]
+    expected = [[each for word, value in top for each in (word, f"{value:.2f}")] for top in scored.top_log_probs]
+    assert listed[: len(expected)] == expected
 
 
 def test_score_reads_files_the_standard_input_and_typed_text_alike(trained, tmp_path, monkeypatch, capsys):
@@ -126,7 +133,7 @@ def test_control_characters_are_written_out(trained, capsys):
 def test_a_shaded_text_names_the_likeliest_words_unasked(trained, tmp_path):
     model = LanguageModel.load(trained("lstm"))
     figure = draw(model, ["w1 w2"], composed("score", "ckpt=x"))
-    expected = {word for each in model.score("w1 w2", top=CANDIDATES).likeliest for word, _ in each}
+    expected = {word for each in model.score("w1 w2", top=CANDIDATES).top_log_probs for word, _ in each}
     assert expected <= {text.get_text().split()[0] for text in figure.axes[0].texts}
 
 

@@ -58,11 +58,13 @@ def continue_run(config: DictConfig) -> Path | None:
             f"The run of ckpt={path} had another {difference}: resume with the same one, "
             f"or begin a new run without ckpt. Only the trainer, callbacks and logger may change."
         )
-    if 0 <= config.trainer.max_steps < stored.step:
-        raise UserError(
-            f"trainer.max_steps={config.trainer.max_steps} given, but the run of ckpt={path} has done {stored.step} "
-            "steps already: give more, or leave it out."
-        )
+    for unit, done in {"steps": stored.step, "epochs": stored.epoch}.items():
+        limit = config.trainer.get(f"max_{unit}")
+        if limit is not None and 0 <= limit < done:
+            raise UserError(
+                f"trainer.max_{unit}={limit} given, but the run of ckpt={path} has done {done} {unit} already: "
+                "give more, or leave it out."
+            )
     # TensorBoard hides values after the checkpoint; the CSV logger starts another file
     for logger, key, value in (("tensorboard", "purge_step", stored.step), ("csv", "version", f"csv_{stored.step}")):
         if logger in config.logger:

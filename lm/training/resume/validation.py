@@ -14,7 +14,7 @@ from lightning import Trainer
 from torch import Tensor
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from lm.config.cli import users_mistake
+from lm.config.cli import user_error_message
 from lm.config.plain_data import cut, shown
 from lm.errors import UserError
 
@@ -84,7 +84,7 @@ def one_line_if_not_restored(trainer: Trainer, path: Path | None) -> Iterator[No
         raise
     except Exception as error:
         alone = trainer.world_size == 1  # else it may be that another process has failed
-        if path is None or trainer.global_step > step or users_mistake(error) or not alone:
+        if path is None or trainer.global_step > step or user_error_message(error) or not alone:
             raise
         raise _not_resumable(path, f"{type(error).__name__}: {shown(str(error))}") from error
 

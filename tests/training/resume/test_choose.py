@@ -141,3 +141,15 @@ def test_a_limit_that_a_run_has_passed_is_refused_before_training(text_folder, t
         UserError, match=r"trainer\.max_steps=5 given, but the run of ckpt=.* has done 12 steps already"
     ):
         train(tiny_config(text_folder, tmp_path, "trainer.max_steps=5", f"ckpt={tmp_path}/checkpoints/last.ckpt"))
+
+
+def test_a_run_is_refused_fewer_epochs_than_it_has_done_before_its_text_is_read(text_folder, tmp_path):
+    options = ("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false")
+    train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=2"))
+    last = f"ckpt={tmp_path}/checkpoints/last.ckpt"
+    with pytest.raises(
+        UserError, match=r"trainer\.max_epochs=1 given, but the run of ckpt=.* has done 2 epochs already: give more"
+    ):
+        continue_run(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=1", last))
+    for limit in (2, -1, "null"):
+        assert continue_run(tiny_config(text_folder, tmp_path, *options, f"trainer.max_epochs={limit}", last))
