@@ -9,6 +9,7 @@ from lm.models.core import Core
 from lm.models.embedding import Embedding
 from lm.models.heads import Head
 from lm.models.state import State
+from lm.ops import Dropout
 
 
 class CausalLM(nn.Module):
@@ -34,7 +35,7 @@ class CausalLM(nn.Module):
         probability(output_dropout=output_dropout)
         self.embedding = embedding(vocabulary_size)
         self.core = core(self.embedding.embedding_dim)
-        self.output_dropout = nn.Dropout(output_dropout)
+        self.output_dropout = Dropout(output_dropout)
         self.head = head(self.core.output_size, self.embedding)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:

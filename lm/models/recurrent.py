@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lm.config.checks import at_least, one_of, probability
 from lm.models.core import Core
 from lm.models.state import State, map_state
-from lm.ops import without_onednn
+from lm.ops import Dropout, without_onednn
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {
     "rnn_tanh": partial(nn.RNN, nonlinearity="tanh"),
@@ -36,7 +36,7 @@ class RecurrentCore(Core):
         one_of(CELLS, cell=cell)
         at_least(1, hidden_size=hidden_size, num_layers=num_layers)
         probability(dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         between = dropout if num_layers > 1 else 0.0  # torch warns where there is no layer to drop between
         self.layers = CELLS[cell](input_size, hidden_size, num_layers, dropout=between)
 

@@ -10,6 +10,7 @@ from lm.config.checks import at_least, one_of, probability
 from lm.errors import UserError
 from lm.models.core import Core
 from lm.models.state import State
+from lm.ops import Dropout
 
 POSITIONS = ("sinusoidal", "rotary")
 NORMS = ("post", "pre")
@@ -73,7 +74,7 @@ class TransformerCore(Core):
         self.head_size = hidden_size // num_heads
         self.projection = nn.Linear(input_size, hidden_size) if input_size != hidden_size else nn.Identity()
         self.scale = math.sqrt(input_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(hidden_size, feedforward_size, num_heads, layer_dropout, norm, activation)
             for _ in range(num_layers)
@@ -125,7 +126,7 @@ class TransformerLayer(nn.Module):
         self.feedforward = FeedForward(hidden_size, feedforward_size, dropout, activation)
         self.attention_norm = nn.LayerNorm(hidden_size)
         self.feedforward_norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pre_norm = norm == "pre"
 
     def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
@@ -186,7 +187,7 @@ class FeedForward(nn.Module):
         self.activation = activation
         self.inner = nn.Linear(hidden_size, 2 * feedforward_size if activation == "swiglu" else feedforward_size)
         self.outer = nn.Linear(feedforward_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.outer(self.dropout(self._activate(self.inner(features))))

@@ -1,6 +1,7 @@
 """Faster operators: exact, each tested against its plain version."""
 
 from lm.ops.allocator import keep_freed_memory
+from lm.ops.dropout import Dropout
 from lm.ops.linear import linear
 from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
 from lm.ops.onednn import without_onednn
@@ -8,6 +9,7 @@ from lm.ops.precision import check_precision, fast_precision, has_bfloat16_lstm
 
 __all__ = [
     "IGNORE_INDEX",
+    "Dropout",
     "check_precision",
     "fast_precision",
     "has_bfloat16_lstm",
