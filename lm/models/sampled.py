@@ -1,5 +1,7 @@
 """A sampled softmax: trained on the frequent words and a sample of the others, evaluated as the full softmax."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, distributed
 
@@ -32,8 +34,13 @@ class SampledHead(SoftmaxHead):
         self, hidden_size: int, embedding: Embedding, tie_weights: bool, num_frequent: int, num_sampled: int
     ) -> None:
         super().__init__(hidden_size, embedding, tie_weights)
-        # not a buffer, which would follow the model to 16 bits
-        self.inclusion = inclusion_probabilities(embedding.num_embeddings, num_frequent, num_sampled)
+        at_least(1, num_frequent=num_frequent, num_sampled=num_sampled)
+        self.num_frequent, self.num_sampled = num_frequent, num_sampled
+
+    @cached_property
+    def inclusion(self) -> Tensor:
+        """The words' inclusion probabilities, `[V]`; no buffer, which would follow the model to 16 bits."""
+        return inclusion_probabilities(self.decoder.out_features, self.num_frequent, self.num_sampled)
 
     def training_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         if not self.training:
@@ -50,10 +57,10 @@ class SampledHead(SoftmaxHead):
 
         Targets are included with certainty and need no correction.
         """
-        self.inclusion = self.inclusion.to(targets.device)
-        sampled = systematic_sample(self.inclusion, shared_uniform(targets.device))
-        corrections = torch.full_like(self.inclusion, EXCLUDED)
-        corrections[sampled] = -self.inclusion[sampled].log()
+        inclusion = self.inclusion.to(targets.device)
+        sampled = systematic_sample(inclusion, shared_uniform(targets.device))
+        corrections = torch.full_like(inclusion, EXCLUDED)
+        corrections[sampled] = -inclusion[sampled].log()
         corrections[targets[targets != IGNORE_INDEX]] = 0
         included = corrections > EXCLUDED
         padding = -int(included.sum()) % MULTIPLE
@@ -68,12 +75,11 @@ def inclusion_probabilities(vocabulary_size: int, num_frequent: int, num_sampled
     It is one for the frequent words. For the others it is proportional to 1 / rank (Zipf's law), but at most one: of
     the scales that are due when the first k of them have probability one, the right one is the largest.
     """
-    at_least(1, num_frequent=num_frequent, num_sampled=num_sampled)
     num_frequent = min(num_frequent, vocabulary_size - 1)
     num_sampled = min(num_sampled, vocabulary_size - num_frequent)
-    mass = 1 / torch.arange(1, vocabulary_size + 1, dtype=torch.float64, device="cpu")
+    mass = 1 / torch.arange(1, vocabulary_size + 1, dtype=torch.float64)
     mass_from = mass.flip(0).cumsum(0).flip(0)[num_frequent:]  # of each word of the tail and all rarer ones
-    scale = (torch.arange(num_sampled, 0, -1, device="cpu") / mass_from[:num_sampled]).amax()
+    scale = (torch.arange(num_sampled, 0, -1) / mass_from[:num_sampled]).amax()
     mass[num_frequent:] *= scale
     mass[:num_frequent] = 1
     return mass.clamp_(max=1)

@@ -193,6 +193,12 @@ def test_its_weights_are_those_of_the_softmax_head():
     assert make_head(tie_weights=True).state_dict().keys() == {"decoder.weight", "decoder.bias"}
 
 
+def test_on_the_meta_device_the_largest_vocabulary_takes_no_memory():
+    with torch.device("meta"):
+        head = SampledHead(H, TokenEmbedding(2**31 - 1, H), tie_weights=True, num_frequent=20, num_sampled=40)
+    assert head.decoder.weight.is_meta
+
+
 def test_numbers_below_one_are_refused():
     with pytest.raises(UserError, match="num_sampled=0"):
         SampledHead(H, TokenEmbedding(V, H), tie_weights=False, num_frequent=1, num_sampled=0)
