@@ -54,6 +54,8 @@ SMALL_SIZES = {
     "context": 16,
     "cutoffs": [4, 12],
     "div_value": 2.0,
+    "num_frequent": 4,
+    "num_sampled": 10,
 }
 
 

@@ -6,6 +6,7 @@ from lm.models.core import Core
 from lm.models.embedding import Embedding, TokenEmbedding
 from lm.models.heads import Head, SoftmaxHead
 from lm.models.recurrent import RecurrentCore
+from lm.models.sampled import SampledHead
 from lm.models.state import State, map_state
 from lm.models.transformer import TransformerCore
 
@@ -17,6 +18,7 @@ __all__ = [
     "Embedding",
     "Head",
     "RecurrentCore",
+    "SampledHead",
     "SoftmaxHead",
     "State",
     "TokenEmbedding",

@@ -6,6 +6,7 @@ from lm.ops.linear import linear
 from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
 from lm.ops.onednn import without_onednn
 from lm.ops.precision import check_precision, fast_precision, has_bfloat16_lstm
+from lm.ops.select_rows import select_rows
 
 __all__ = [
     "IGNORE_INDEX",
@@ -16,5 +17,6 @@ __all__ = [
     "keep_freed_memory",
     "linear",
     "linear_cross_entropy",
+    "select_rows",
     "without_onednn",
 ]

@@ -26,9 +26,13 @@ def last(run_dir: Path) -> dict:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_it_trains_resumes_bitwise_and_is_exported(option, text_folder, tmp_path):
     def run(folder: str, steps: int, *overrides: str) -> None:
-        adaptive = [f"model.{each}.cutoffs=[6]" for each in ("head", "embedding") if option == f"model/{each}=adaptive"]
+        small = {
+            "model/head=adaptive": ["model.head.cutoffs=[6]"],
+            "model/embedding=adaptive": ["model.embedding.cutoffs=[6]"],
+            "model/head=sampled": ["model.head.num_frequent=4", "model.head.num_sampled=6"],
+        }
         length = f"trainer.max_steps={steps}"
-        train(tiny_config(text_folder, tmp_path / folder, option, *adaptive, *SHORT, length, *overrides))
+        train(tiny_config(text_folder, tmp_path / folder, option, *small.get(option, []), *SHORT, length, *overrides))
 
     run("whole", 4)
     run("parts", 2)
