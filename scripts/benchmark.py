@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
 UNITS = {
     "train": "training step",
+    "loss": "loss of a step",
+    "learn": "validation perplexity",
     "evaluate": "evaluation window",
     "generate": "word, one text",
     "streams": "word, many texts",
     "read": "corpus ready",
 }
+LOSSES = {"plain": "plain", "torch": "torch_chunked", "fast": "fast"}  # functions of lm.benchmark.losses
+TYPED = ("work", "only", "rounds", "steps", "words", "streams", "chunks")
 BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False}
 GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 
@@ -25,6 +29,7 @@ def benchmark(config: DictConfig) -> list[dict]:
     """Run the races that `config` selects, print and write the results, and return the rows."""
     from rich.console import Console
 
+    from lm.benchmark import learning
     from lm.benchmark.race import race
     from lm.benchmark.report import chart, machine, rows, table
     from lm.plots import save_figure
@@ -32,17 +37,27 @@ def benchmark(config: DictConfig) -> list[dict]:
 
     console = Console()
     done: list[dict] = []
+    timed: list[dict] = []
+    on = machine()
     for work, model, sides in list(races(config)):
         console.print(f"{work} {model}: {', '.join(side.name for side in sides)}", style="dim")
-        rounds, steps = {"generate": (1, config.words), "read": (config.rounds, 1)}.get(
-            work, (config.rounds, config.steps)
-        )
-        race(sides, rounds, steps)
-        done += rows(UNITS[work], model, sides)
-        write_json({"machine": machine(), "rows": done}, f"{config.out}.json")
-    save_figure(chart(done), f"{config.out}.png")
-    console.print(table(done))
-    console.print(f"on {machine()}; written to {config.out}.json and {config.out}.png", soft_wrap=True, markup=False)
+        if work == "learn":
+            learning.learn(sides, config.learn.rounds)
+            found = learning.rows(model, sides)
+            save_figure(learning.curves(found), f"{config.out}.{model}.png")
+        else:
+            rounds, steps = {"generate": (1, config.words), "read": (config.rounds, 1)}.get(
+                work, (config.rounds, config.steps)
+            )
+            race(sides, rounds, steps)
+            found = list(rows(UNITS[work], model, sides))
+            timed += found
+        console.print(table(found))
+        done += found
+        write_json({"machine": on, "rows": done}, f"{config.out}.json")
+    if timed:
+        save_figure(chart(timed), f"{config.out}.png")
+    console.print(f"on {on}; written to {config.out}.json", soft_wrap=True, markup=False)
     return done
 
 
@@ -51,8 +66,10 @@ def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
     from lm.config.checks import at_least, one_of
     from lm.config.validation import check_arguments
 
-    check_arguments(_types, {name: config[name] for name in ("work", "only", "rounds", "steps", "words", "streams")})
+    check_arguments(_types, {name: config[name] for name in TYPED})
     at_least(1, rounds=config.rounds, steps=config.steps, words=config.words, streams=config.streams)
+    check_arguments(_learn_types, config.learn)
+    at_least(1, **config.learn)
     for work in config.work:
         one_of(UNITS, work=work)
     models = list(config.models) if config.only is None else config.only
@@ -63,13 +80,20 @@ def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
             yield work, model, sides_of(work, config, config.models.get(model))
 
 
-def _types(work: list[str], only: list[str] | None, rounds: int, steps: int, words: int, streams: int) -> None:
+def _types(
+    work: list[str], only: list[str] | None, rounds: int, steps: int, words: int, streams: int, chunks: list[int]
+) -> None:
     """The types of a benchmark's config."""
+
+
+def _learn_types(steps: int, windows: int, rounds: int) -> None:
+    """The types of what `learn` takes."""
 
 
 def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["Side"]:
     """The sides of one race; `model` names its overrides, and its sides where it trains or evaluates."""
     from lm.benchmark.race import Side
+    from lm.benchmark.report import LIMIT
 
     overrides = model.overrides if model else []
     base = training_config(config, overrides)
@@ -79,13 +103,21 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
             Side("1 stream", "lm.benchmark.ours.generate", base),
             Side(f"{config.streams} streams", "lm.benchmark.ours.generate", many, per_step=config.streams),
         ]
-    if work in ("train", "evaluate"):
+    if work == "loss":
+        chunks = {f"torch in chunks of {size}": {**base, "chunk": size} for size in config.chunks}
+        losses = {"plain": base, "torch": base, **chunks, "fast": base}
+        return [Side(name, f"lm.benchmark.losses.{LOSSES[name.split()[0]]}", each) for name, each in losses.items()]
+    if work in ("train", "evaluate", "learn"):
         assert model
         ours = {name: training_config(config, [*overrides, *config.sides[name]]) for name in model.sides}
     else:
         ours = {"cached" if work == "read" else "fast": base}
-    plain = Side("plain", f"lm.benchmark.plain.{work}", base)
-    return [plain, *(Side(name, f"lm.benchmark.ours.{work}", each) for name, each in ours.items())]
+    sides = [Side("plain", f"lm.benchmark.plain.{work}", base)]
+    sides += [Side(name, f"lm.benchmark.ours.{work}", each) for name, each in ours.items()]
+    exact = [name for name, each in ours.items() if each["model"]["head"]["_target_"] == "lm.models.SoftmaxHead"]
+    if work == "train":
+        sides += [Side(name + LIMIT, "lm.benchmark.limits.train", ours[name]) for name in exact]
+    return sides
 
 
 def training_config(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -99,7 +131,7 @@ def training_config(config: DictConfig, overrides: Sequence[str]) -> dict[str, A
     files = [str(file) for file in data.source(data.root)]
     groups = OmegaConf.to_container(OmegaConf.masked_copy(training, GROUPS), resolve=True)
     assert isinstance(groups, dict)
-    return {**groups, "files": files, "words": config.words, "num_samples": 1}
+    return {**groups, "files": files, "words": config.words, "num_samples": 1, **config.learn}
 
 
 main = script_main("benchmark", benchmark)

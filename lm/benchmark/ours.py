@@ -3,6 +3,7 @@
 Each function runs forever and calls `next_turn` when it is ready and after each step.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import lightning
 import torch
 from hydra.utils import instantiate
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from lm.data.corpus import load_corpus
 from lm.data.sources import Splits
@@ -35,25 +36,55 @@ class TakeTurns(Callback):
 
 def train(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is one of `trainer.fit`."""
-    trainer, *module_and_data = _lightning_parts(config, next_turn)
+    trainer, *module_and_data = _lightning_parts(config, TakeTurns(next_turn))
+    next_turn()
+    trainer.fit(*module_and_data)
+
+
+class Learn(Callback):
+    """Answers, after each validation, the seconds of training since the one before and the loss in nats."""
+
+    def __init__(self, next_turn: Callable[..., None]) -> None:
+        self.next_turn = next_turn
+        self.start = self.seconds = 0.0
+
+    def on_train_start(self, *_: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self.seconds = time.perf_counter() - self.start
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.next_turn((self.seconds, trainer.callback_metrics["val/loss"].item()))
+        self.start = time.perf_counter()
+
+
+def learn(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
+    """A step is training and then a validation; see `lm.benchmark.learning`."""
+    options = {"val_check_interval": config["steps"], "check_val_every_n_epoch": None}
+    options |= {"limit_val_batches": config["windows"], "num_sanity_val_steps": 0}
+    trainer, *module_and_data = _lightning_parts(config, Learn(next_turn), **options)
     next_turn()
     trainer.fit(*module_and_data)
 
 
 def evaluate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is a window of `trainer.validate`."""
-    trainer, *module_and_data = _lightning_parts(config, next_turn)
+    trainer, *module_and_data = _lightning_parts(config, TakeTurns(next_turn))
     next_turn()
     while True:
         trainer.validate(*module_and_data, verbose=False)
 
 
-def _lightning_parts(config: dict[str, Any], next_turn: Callable[..., None]) -> tuple[Any, LitLanguageModel, Any]:
+def _lightning_parts(
+    config: dict[str, Any], callback: Callback, **options: Any
+) -> tuple[Trainer, LitLanguageModel, LightningDataModule]:
     prepare_process()
     lightning.seed_everything(config["seed"], verbose=False)
-    options = {"callbacks": [TakeTurns(next_turn)], "logger": False, "enable_checkpointing": False}
-    options |= {"enable_progress_bar": False, "max_epochs": 1_000_000, "check_val_every_n_epoch": 1_000_000}
-    trainer, data = instantiate(config["trainer"], **options), instantiate(config["data"])
+    without = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    endless = {"max_epochs": 1_000_000, "check_val_every_n_epoch": 1_000_000}
+    trainer = instantiate(config["trainer"], callbacks=[callback], **without, **endless | options)
+    data = instantiate(config["data"])
     vocabulary = data.corpus.vocabulary
     model = instantiate(config["model"], vocabulary_size=len(vocabulary))
     optimizer, scheduler = instantiate(config["optimizer"]), instantiate(config["scheduler"])

@@ -2,12 +2,13 @@
 
 As in word_language_model of pytorch/examples: log_softmax over all words, NLLLoss, SGD by hand, and generation that
 re-encodes the whole text for each word of a Transformer. It uses nothing of this project and no Lightning.
-Each function runs forever and calls `next_turn` when it is ready and after each step, with a training step's loss.
+Each function runs forever and calls `next_turn` when it is ready and after each step, with the loss of a training step.
 """
 
 import itertools
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,44 +84,77 @@ def windows(stream: Tensor, batch_size: int, bptt: int) -> list[tuple[Tensor, Te
 
 def train(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is a window of the training text."""
-    torch.manual_seed(config["seed"])
-    ids, (text, *_) = read_corpus(config["files"])
-    model, state = Model(len(ids), config["model"]), None
+    model, (text, *_) = _model_and_text(config)
     next_turn()
-    for inputs, targets in itertools.cycle(windows(text, config["data"]["batch_size"], config["data"]["bptt"])):
-        model.zero_grad()
-        log_probs, state = model(inputs, state)
-        loss = F.nll_loss(log_probs, targets.flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config["trainer"]["gradient_clip_val"])
-        for parameter in model.parameters():
-            assert parameter.grad is not None
-            parameter.data.add_(parameter.grad, alpha=-config["optimizer"]["lr"])
-        next_turn(loss.item())
+    for loss in _training_losses(model, text, config):
+        next_turn(loss)
+
+
+def _training_losses(model: Model, text: Tensor, config: dict[str, Any]) -> Iterator[float]:
+    """Train forever, and yield the loss of each window in nats."""
+    for epoch_windows in itertools.repeat(windows(text, config["data"]["batch_size"], config["data"]["bptt"])):
+        state = None
+        for inputs, targets in epoch_windows:
+            model.zero_grad()
+            log_probs, state = model(inputs, state)
+            loss = F.nll_loss(log_probs, targets.flatten())
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), config["trainer"]["gradient_clip_val"])
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                parameter.data.add_(parameter.grad, alpha=-config["optimizer"]["lr"])
+            yield loss.item()
+
+
+def evaluate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
+    """A step is a window of the validation text."""
+    model, (_, text, _) = _model_and_text(config)
+    model.eval()
+    next_turn()
+    while True:
+        for _ in _evaluation_losses(model, text, config):
+            next_turn()
 
 
 @torch.no_grad()
-def evaluate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
-    """A step is a window of the validation text."""
-    torch.manual_seed(config["seed"])
-    ids, (_, text, _) = read_corpus(config["files"])
-    model, state, nats = Model(len(ids), config["model"]).eval(), None, 0.0
-    next_turn()
-    for inputs, targets in itertools.cycle(windows(text, config["data"]["eval_batch_size"], config["data"]["bptt"])):
+def _evaluation_losses(model: Model, text: Tensor, config: dict[str, Any]) -> Iterator[float]:
+    """The loss of each window of a text in nats."""
+    state = None
+    for inputs, targets in windows(text, config["data"]["eval_batch_size"], config["data"]["bptt"]):
         log_probs, state = model(inputs, state)
-        nats += len(inputs) * F.nll_loss(log_probs, targets.flatten()).item()
-        next_turn()
+        yield F.nll_loss(log_probs, targets.flatten()).item()
+
+
+def learn(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
+    """A step is training and then a validation; see `lm.benchmark.learning`."""
+    model, (text, valid, _) = _model_and_text(config)
+    losses = _training_losses(model, text, config)
+    next_turn()
+    while True:
+        start = time.perf_counter()
+        model.train()
+        for _ in itertools.islice(losses, config["steps"]):
+            pass
+        seconds = time.perf_counter() - start
+        model.eval()
+        nats = list(itertools.islice(_evaluation_losses(model, valid, config), config["windows"]))
+        next_turn((seconds, sum(nats) / len(nats)))
+
+
+def _model_and_text(config: dict[str, Any]) -> tuple[Model, list[Tensor]]:
+    torch.manual_seed(config["seed"])
+    ids, streams = read_corpus(config["files"])
+    return Model(len(ids), config["model"]), streams
 
 
 @torch.no_grad()
 def generate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is a word; a new text starts after `words` of them."""
-    torch.manual_seed(config["seed"])
-    ids, _ = read_corpus(config["files"])
-    model = Model(len(ids), config["model"]).eval()
+    model, _ = _model_and_text(config)
+    model.eval()
     next_turn()
     while True:
-        text, state = torch.randint(len(ids), (1, 1)), None
+        text, state = torch.randint(model.embedding.num_embeddings, (1, 1)), None
         for _ in range(config["words"]):
             log_probs, state = model(text, state)
             word = torch.multinomial(log_probs[-1].exp(), 1)[:, None]

@@ -4,8 +4,8 @@ import multiprocessing
 import re
 import signal
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,7 +30,7 @@ class Side:
         per_step: how many words, texts or windows a step gets done.
         seconds: for one of them, in each round.
         megabytes: of memory at the peak, beyond those before the first step.
-        losses: in nats, of each training step.
+        answers: the loss in nats of each training step, or what `learn` answers.
     """
 
     name: str
@@ -39,40 +39,54 @@ class Side:
     per_step: int = 1
     seconds: list[float] = field(default_factory=list)
     megabytes: float = 0.0
-    losses: list[float] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
 
 
 def race(sides: Sequence[Side], rounds: int, steps: int) -> None:
     """Run the sides in turns of `steps` steps each; the first round is a warm-up and is not measured."""
+    with started(sides) as lines:
+        for number in range(rounds + 1):
+            for side, line in zip(sides, lines, strict=True):
+                timer = Timer("step(side, line)", globals={"step": step, "side": side, "line": line})
+                seconds = timer.timeit(steps).median / side.per_step
+                side.seconds += [seconds] if number else []
+
+
+@contextmanager
+def started(sides: Sequence[Side]) -> Iterator[list[Connection]]:
+    """Run each side's process in a block, and yield a line to each; afterwards the sides know their memory."""
     context = multiprocessing.get_context("spawn")
-    started = []
+    processes, lines = [], []
     try:
         for side in sides:
             line, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, side))
-            process.start()
-            started.append((side, process, line))
+            processes.append(context.Process(target=_work, args=(theirs, side)))
+            processes[-1].start()
+            lines.append(line)
             theirs.close()
             _receive(line)  # one side at a time builds its model
-            side.megabytes = -_megabytes(process.pid, reset_peak=True)
-        for number in range(rounds + 1):
-            for side, _, line in started:
-                timer = Timer("step(side, line)", globals={"step": _step, "side": side, "line": line})
-                seconds = timer.timeit(steps).median / side.per_step
-                side.seconds += [seconds] if number else []
-        for side, process, _ in started:
+            side.megabytes = -_megabytes(processes[-1].pid, reset_peak=True)
+        yield lines
+        for side, process in zip(sides, processes, strict=True):
             side.megabytes += _megabytes(process.pid)
     finally:
-        for _, process, _ in started:
+        for process in processes:
             process.kill()  # Lightning ignores SIGTERM until a step ends
             process.join()
 
 
-def _work(line: Connection, side: Side) -> None:
-    """The process of a side: it answers each message with the step's loss or an error."""
+def step(side: Side, line: Connection) -> None:
+    """Let a side do one step."""
+    line.send(None)
+    answer = _receive(line)
+    side.answers += [] if answer is None else [answer]
 
-    def next_turn(loss: float | None = None) -> None:
-        line.send(loss)
+
+def _work(line: Connection, side: Side) -> None:
+    """The process of a side: it answers each message with the step's result or an error."""
+
+    def next_turn(answer: Any = None) -> None:
+        line.send(answer)
         line.recv()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
@@ -83,13 +97,7 @@ def _work(line: Connection, side: Side) -> None:
         line.send(UserError(message) if message else RuntimeError(f"{side.name} failed:\n{traceback.format_exc()}"))
 
 
-def _step(side: Side, line: Connection) -> None:
-    line.send(None)
-    loss = _receive(line)
-    side.losses += [] if loss is None else [loss]
-
-
-def _receive(line: Connection) -> float | None:
+def _receive(line: Connection) -> Any:
     try:
         answer = line.recv()
     except EOFError:

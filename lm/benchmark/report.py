@@ -1,5 +1,6 @@
 """The results of a race: rows, a table, a bar chart."""
 
+import os
 import platform
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,33 +10,41 @@ import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from lm.benchmark.limits import gflops
 from lm.benchmark.race import Side
 
+# variables by which libraries are told to use fewer of them
+HOLD_BACK = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+LIMIT = " limit"  # ends the name of the side that shows what the machine allows, see `lm.benchmark.limits`
 INSTRUCTION_SETS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")  # those that decide how fast matrices multiply
 
 
 def rows(work: str, model: str, sides: Sequence[Side]) -> Iterator[dict[str, Any]]:
     """For each side its median in milliseconds, the quartiles' distance, memory, loss, and ratios to the first side.
 
-    `times_faster` is above 1 where the side is faster than the first, `memory` below 1 where it needs less; `loss` is
-    the mean of the last third of the training steps in nats.
+    `times_faster` is above 1 where the side is faster than the first, `memory` below 1 where it needs less; `limit` is
+    the share of its time in which the machine could do it, where there is a side for that; `loss` is the mean of the
+    last third of the training steps in nats.
     """
+    limits = {side.name: statistics.median(side.seconds) for side in sides if side.name.endswith(LIMIT)}
     first_seconds, first_megabytes = statistics.median(sides[0].seconds), sides[0].megabytes
     for side in sides:
         seconds = statistics.median(side.seconds)
         lower, _, upper = statistics.quantiles(side.seconds, n=4) if len(side.seconds) > 1 else (0, 0, 0)
-        last_third = side.losses[-(len(side.losses) // 3) :]
+        last_third = side.answers[-(len(side.answers) // 3) :]
+        limit = limits.get(side.name + LIMIT)
         yield {
             "work": work,
             "model": model,
             "side": side.name,
-            "milliseconds": 1000 * seconds,
+            "ms": 1000 * seconds,
             "spread": 1000 * (upper - lower),
             "times_faster": first_seconds / seconds,
-            "megabytes": side.megabytes,
+            "limit": limit and limit / seconds,
+            "MB": side.megabytes,
             "memory": side.megabytes / first_megabytes if first_megabytes else None,
             "loss": statistics.mean(last_third) if last_third else None,
-            "steps": len(side.losses) or None,
+            "steps": len(side.answers) or None,
         }
 
 
@@ -45,23 +54,31 @@ def machine() -> dict[str, Any]:
     return {
         "processor": cpu.get("cpu_name") or platform.processor(),
         "instruction_sets": [name for name in INSTRUCTION_SETS if cpu.get(name)],
+        "held_back_to": {name: os.environ[name] for name in HOLD_BACK if name in os.environ},
+        "gflops": gflops(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """For the terminal."""
-    result = Table(*rows[0])
+    """One race's rows for the terminal; its work and model are in the title."""
+    shown = [name for name in rows[0] if name not in ("work", "model", "curve")]
+    result = Table(*shown, title=f"{rows[0]['work']} {rows[0]['model']}".strip(), title_justify="left")
     for row in rows:
-        cells = row.values()
-        result.add_row(*(f"{cell:,.3g}" if isinstance(cell, float) else str(cell or "") for cell in cells))
+        result.add_row(*(_cell(row[name]) for name in shown))
     return result
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "" if value is None else str(value)
 
 
 def chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A bar for each side but the first of its race: how many times faster it is."""
-    shown = [row for row in rows if row["side"] not in ("plain", "1 stream")][::-1]
+    shown = [row for row in rows if row["side"] not in ("plain", "1 stream") and not row["side"].endswith(LIMIT)][::-1]
     figure = Figure(figsize=(8, 1 + 0.32 * len(shown)), layout="constrained")
     axis = figure.subplots()
     names = [f"{row['work']}: {row['model']} {row['side']}" for row in shown]

@@ -71,8 +71,8 @@ _KEYS = {
         num_beams num_samples streams callbacks.sample_text.words model.embedding.embedding_size model.core.hidden_size
         model.core.feedforward_size model.core.num_heads trainer.num_nodes""",
     _whole(1, 10**6): """
-        no_repeat_ngram_size rounds steps words callbacks.tensorboard_layout.words data.batch_size data.bptt
-        data.eval_batch_size
+        no_repeat_ngram_size rounds steps words chunks learn.steps learn.windows learn.rounds
+        callbacks.tensorboard_layout.words data.batch_size data.bptt data.eval_batch_size
         model.core.context trainer.accumulate_grad_batches evaluation.batch_size evaluation.context evaluation.stride
         hydra.sweeper.n_trials""",
     _whole(1, 10**6, -1): "trainer.profiler.row_limit",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from lm.benchmark import learning
 from lm.benchmark.race import Side, race
-from lm.benchmark.report import chart, rows, table
+from lm.benchmark.report import LIMIT, chart, rows, table
 from lm.errors import UserError
 from scripts.benchmark import races
 from tests.conftest import CONF, wait_for
@@ -34,15 +36,20 @@ def run_benchmark(text_folder, tmp_path, *overrides):
 @pytest.mark.slow
 def test_every_kind_of_work_can_be_raced_and_is_printed_and_written(text_folder, tmp_path):
     adaptive = 'sides.adaptive=["model/head=adaptive","model.head.cutoffs=[5]"]'
-    done = run_benchmark(text_folder, tmp_path, adaptive, "only=[transformer]")
+    sampled = 'sides.sampled=["model/head=sampled","model.head.num_frequent=5"]'
+    done = run_benchmark(text_folder, tmp_path, adaptive, sampled, "only=[transformer]", "chunks=[20]")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "speed.json").read_text())
     rows = report["rows"]
-    assert len(rows) == 3 + 3 + 2 + 2 + 2
-    assert all(row["milliseconds"] > 0 and row["times_faster"] > 0 for row in rows)
-    assert [row["steps"] for row in rows[:3]] == [10, 10, 10]  # two rounds of two to warm up and three more
+    assert len(rows) == 5 + 4 + 4 + 2 + 2 + 2
+    assert all(row["ms"] > 0 and row["times_faster"] > 0 for row in rows)
+    assert [row["side"] for row in rows[:5]] == ["plain", "fast", "sampled", "adaptive", "fast limit"]
+    assert [row["steps"] for row in rows[:4]] == [10] * 4  # two rounds of two to warm up and three more
+    assert [row["limit"] is not None for row in rows[:5]] == [False, True, False, False, False]
+    assert [row["side"] for row in rows[5:9]] == ["plain", "torch", "torch in chunks of 20", "fast"]
     assert [(row["work"], row["side"]) for row in rows[-2:]] == [("corpus ready", "plain"), ("corpus ready", "cached")]
     assert report["machine"]["threads"] >= 1
+    assert report["machine"]["gflops"]["float32"] > 1
     assert (tmp_path / "speed.png").stat().st_size > 1000
 
 
@@ -52,8 +59,9 @@ def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(
     assert all(sides[0].name == "plain" for *_, sides in named)
     tied = named[-1][2][1].config["model"]
     assert (tied["core"]["hidden_size"], tied["head"]["tie_weights"]) == (650, True)
-    adaptive = named[1][2][-1].config["model"]["head"]["_target_"]
-    assert adaptive == "lm.models.AdaptiveHead"
+    lstm = {side.name: side.config["model"]["head"]["_target_"] for side in named[1][2]}
+    assert lstm["adaptive"] == "lm.models.AdaptiveHead"
+    assert [name for name in lstm if name.endswith(LIMIT)] == ["fast limit", "fp32 limit"]  # of the exact softmax
 
 
 @pytest.mark.parametrize(
@@ -64,10 +72,12 @@ def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(
         ("rounds=x", "rounds=x given, but it must be of type int"),
         ("only=lstm", "only=lstm given, but it must be of type"),
         ("rounds=0", "rounds=0 given, but it must be at least 1"),
+        ("learn.steps=0", "steps=0 given, but it must be at least 1"),
+        ("chunks=[x]", "chunks=['x'] given, but it must be of type list"),
     ],
 )
 def test_what_cannot_be_run_is_refused_by_name(override, message):
-    with pytest.raises(UserError, match=message.replace("[", r"\[")):
+    with pytest.raises(UserError, match=re.escape(message)):
         plan(override)
 
 
@@ -75,13 +85,41 @@ def test_ratios_are_to_the_first_side_and_losses_of_the_last_third():
     sides = [
         Side("plain", "", {}, 1, [0.2, 0.4, 0.3], 100.0, [9.0, 9.0, 3.0]),
         Side("fast", "", {}, 1, [0.1, 0.1, 0.1], 25.0, [9.0, 9.0, 2.0]),
+        Side("fast limit", "", {}, 1, [0.08, 0.08, 0.08], 10.0),
     ]
-    plain, fast = rows("training step", "gru", sides)
+    plain, fast, limit = rows("training step", "gru", sides)
     assert (plain["times_faster"], plain["memory"], plain["loss"]) == (1, 1, 3)
     assert fast["times_faster"] == pytest.approx(3)
     assert (fast["memory"], fast["loss"], fast["spread"]) == (0.25, 2, 0)
-    assert table([plain, fast]).row_count == 2
-    assert len(chart([plain, fast]).axes[0].patches) == 1
+    assert (plain["limit"], fast["limit"], limit["limit"]) == (None, pytest.approx(0.8), None)
+    assert table([plain, fast, limit]).row_count == 3
+    assert len(chart([plain, fast, limit]).axes[0].patches) == 1
+
+
+def test_the_time_to_the_plain_loops_perplexity_is_interpolated_between_validations():
+    plain = Side("plain", "", {}, answers=[(10.0, 6.0), (10.0, 5.0)])
+    sides = [
+        plain,
+        Side("fast", "", {}, answers=[(2.0, 5.5), (2.0, 4.5)]),
+        Side("worse", "", {}, answers=[(25.0, 5.5)]),
+    ]
+    first, fast, worse = learning.rows("lstm", sides)
+    assert (first["seconds_to_first"], first["times_sooner"]) == (20, 1)
+    assert (fast["seconds_to_first"], fast["times_sooner"]) == (3, pytest.approx(20 / 3))
+    assert (worse["seconds_to_first"], worse["times_sooner"]) == (None, None)
+    assert [row["seconds"] for row in (first, fast, worse)] == [20, 4, 25]
+    assert len(learning.curves([first, fast, worse]).axes[0].get_legend().get_texts()) == 3
+
+
+@pytest.mark.slow
+def test_validation_curves_of_the_sides_are_measured_until_they_are_as_good_as_the_plain_loop(text_folder, tmp_path):
+    options = ["work=[learn]", "only=[gru]", "models.gru.sides=[fp32]", "learn.steps=5", "learn.rounds=3"]
+    done = run_benchmark(text_folder, tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    plain, ours = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert len(plain["curve"]) == 3
+    assert ours["perplexity"] <= plain["perplexity"] or ours["seconds"] >= plain["seconds"]
+    assert (tmp_path / "speed.gru.png").stat().st_size > 1000
 
 
 def test_a_side_whose_steps_need_no_further_memory_has_no_ratio():
