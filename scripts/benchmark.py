@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lm.config.script import script_main
+from lm.config.script import imported, script_main
 
 if TYPE_CHECKING:
     from lm.benchmark.race import Side
@@ -35,6 +35,7 @@ def benchmark(config: DictConfig) -> list[dict]:
     from lm.plots import save_figure
     from lm.training.results import write_json
 
+    imported()
     console = Console()
     done: list[dict] = []
     timed: list[dict] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lm.config.script import script_main
+from lm.config.script import imported, script_main
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
@@ -29,6 +29,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.training.process import prepare_process
     from lm.training.results import print_details, write_json
 
+    imported()
     prepare_process()
     one_of(("valid", "test"), split=config.split)
     check(config)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from lm.config.script import script_main
+from lm.config.script import imported, script_main
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def export(config: DictConfig) -> Path:
     from lm.config.checks import one_of
     from lm.files.errors import explain_os_errors
 
+    imported()
     one_of(ENDINGS, format=config.format)
     ckpt = announced_checkpoint(config.ckpt)
     out = Path(config.out).expanduser() if config.out else default_output_path(ckpt, ENDINGS[config.format])

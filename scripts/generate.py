@@ -5,7 +5,7 @@ from itertools import chain, zip_longest
 
 from omegaconf import DictConfig
 
-from lm.config.script import script_main
+from lm.config.script import imported, script_main
 from lm.errors import UserError
 
 OWN_KEYS = ("ckpt", "prompt", "prompt_file", "detokenize", "out")  # all others are options of GenerationConfig
@@ -24,6 +24,7 @@ def generate(config: DictConfig) -> list[str]:
     from lm.generation.detokenize import detokenized
     from lm.language_model import pieces, words_of
 
+    imported()
     options = {str(key): value for key, value in config.items() if key not in OWN_KEYS}
     check_arguments(GenerationConfig, options)
     generation = GenerationConfig(**options)

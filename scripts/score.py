@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from omegaconf import DictConfig
 
-from lm.config.script import script_main
+from lm.config.script import imported, script_main
 from lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,14 +33,16 @@ def score(config: DictConfig) -> list["Score"]:
     from lm.config.validation import check_arguments
     from lm.files.atomic import check_writable
     from lm.files.text import write_text
-    from lm.plots import check_format, save_figure
-    from lm.plots.files import FORMATS
 
+    imported()
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
     at_least(0, top=config.top)
     one_of(("table", "json"), format=config.format)
     one_of(MOST_LINES, view=config.view)
-    if config.plot:
+    if config.plot:  # matplotlib takes a third of a second to import
+        from lm.plots import check_format, save_figure
+        from lm.plots.files import FORMATS
+
         check_format(config.plot, [*FORMATS, "html"] if config.view == "text" else FORMATS)
         check_writable(config.plot)
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)

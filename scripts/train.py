@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from lm.config.script import script_main
+from lm.config.script import imported, script_main
 
 if TYPE_CHECKING:
     from lm.data import Vocabulary
@@ -52,6 +52,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     from lm.training.resume.validation import one_line_if_not_restored
     from lm.training.sweep import METRICS_FILE
 
+    imported()
     lightning.seed_everything(config.seed, verbose=False)
     callbacks = list(instantiate(config.callbacks).values())
     loggers = list(instantiate(config.logger).values())

@@ -39,7 +39,7 @@ def load(path: str | Path) -> Checkpoint:
     path = find_checkpoint(path)
     try:
         _check_parts(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"The checkpoint {path} is refused: it holds objects that could run code.") from error
     except Exception as error:  # damaged files raise many errors

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
-
 from lm.checkpoints import checkpoint
 from lm.data.vocabulary import EOS, UNK, Vocabulary
 from lm.errors import UserError
@@ -21,6 +19,8 @@ SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # no padding: 
 
 def export_folder(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any], path: Path) -> None:
     """Write a model as a folder, atomically; `config` is that of its run, and `path` must not exist yet."""
+    from safetensors.torch import save  # here: a checkpoint needs none of it
+
     weights = {checkpoint.WEIGHTS + name: weight.clone() for name, weight in model.state_dict().items()}
     texts = {
         "config.json": _config(model, vocabulary, config),
@@ -35,6 +35,8 @@ def export_folder(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any
 
 def read_folder(path: str | Path) -> checkpoint.Checkpoint:
     """Read what `export_folder` wrote, onto the CPU."""
+    from safetensors.torch import load_file
+
     path = Path(path).expanduser()
     try:
         config, tokenizer = (json.loads((path / name).read_text("utf-8")) for name in ("config.json", "tokenizer.json"))

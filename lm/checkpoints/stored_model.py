@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import lm.models
 from lm.config.plain_data import MAX_LENGTH, shown
@@ -57,10 +58,24 @@ def stored_model(config: Any, vocabulary_size: int, weights: Mapping[str, Tensor
     if weights is not None:
         with torch.device("meta"):
             _check_shapes({name: weight.shape for name, weight in _built(build).state_dict().items()}, weights)
-    model = _built(build)
-    if weights is not None:
-        model.load_state_dict(weights)
+    if weights is None:
+        return _built(build)
+    with WithoutRandomWeights():
+        model = _built(build)
+    model.load_state_dict(weights)
     return model
+
+
+class WithoutRandomWeights(TorchFunctionMode):
+    """Leaves weights as they are where a module would draw them, which takes longer than to load them."""
+
+    DRAWS = (nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_, Tensor.uniform_, Tensor.normal_)
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in self.DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
@@ -76,7 +91,7 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
     if sum(weight.nbytes for weight in weights.values()) > 2 * sum(storages.values()):  # tied weights have two names
         raise UserError("the weights have more elements than numbers that are stored for them")
     for name, weight in weights.items():
-        if not weight.isfinite().all():
+        if weight.numel() and not all(extreme.isfinite() for extreme in weight.aminmax()):  # one pass; NaN is both
             raise UserError(f"the weight {shown(name)} is not finite: training has diverged")
 
 

@@ -7,7 +7,7 @@ composed once before, and every key that an override names must be in it, be an 
 
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from importlib.util import find_spec
 from inspect import signature
@@ -63,18 +63,19 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         overrides = _parse(flags, loader)
-        options = _options(loader, _compose(script).hydra.runtime.choices)
-        chosen = [each for each in overrides if _is_option(each, loader) and not each.is_delete()]
+        default = _compose(script)
+        options, keys = Options(loader, default.hydra.runtime.choices), _nodes(default)
+        chosen = [each for each in overrides if _is_option(each, loader, options, keys) and not each.is_delete()]
         for override in chosen:
             _check_option(override, options)
-        base = _compose(script, chosen)
+        base = _compose(script, chosen) if chosen else default
         others = [each for each in overrides if each not in chosen]
         added = {key: value for each in others for key, value in _leaves(each.key_or_group, each.value())}
-        base_nodes = _nodes(base)
+        base_nodes = _nodes(base) if chosen else keys
         for override in others:
             _check_key(override, base, base_nodes, options, added)
-        config = _compose(script, overrides)
-    nodes = _nodes(config)
+        config = _compose(script, overrides) if others else base
+    nodes = _nodes(config) if others else base_nodes
     for key, value in [] if flags.cfg else nodes.items():
         if value == "???" and not key.startswith("hydra."):
             raise UserError(f"{key} is missing: give {key}=VALUE; --help says more.")
@@ -130,31 +131,54 @@ def _one_line(error: BaseException) -> str:
 
 def nested_options(script: str) -> dict[str, list[str]]:
     """The options of every group that a script's config has, those of nested groups included, without Hydra's own."""
-    options = _options(GlobalHydra.instance().config_loader(), _compose(script).hydra.runtime.choices)
+    options = Options(GlobalHydra.instance().config_loader(), _compose(script).hydra.runtime.choices)
     return {group: options[group] for group in sorted(options) if not group.startswith("hydra/")}
 
 
-def _options(loader: ConfigLoader, groups: Iterable[Any]) -> dict[str, list[str]]:
-    """The options of each group, including those in subfolders that are not groups themselves."""
+class Options(Mapping[str, list[str]]):
+    """The options of each group, including those in subfolders that are not groups themselves.
 
-    def below(group: str) -> Iterator[str]:
-        yield from loader.get_group_options(group, ObjectType.CONFIG)
-        for folder in loader.list_groups(group):
-            if f"{group}/{folder}" not in groups:
-                yield from (f"{folder}/{each}" for each in below(f"{group}/{folder}"))
+    Listed when first asked for: Hydra takes some milliseconds for each folder.
+    """
 
-    return {str(group): sorted(below(str(group))) for group in groups}
+    def __init__(self, loader: ConfigLoader, groups: Iterable[Any]) -> None:
+        self._loader = loader
+        self._of_group: dict[str, list[str] | None] = dict.fromkeys(map(str, groups))
+
+    def __getitem__(self, group: str) -> list[str]:
+        options = self._of_group[group]
+        if options is None:
+            self._of_group[group] = options = sorted(self._below(group))
+        return options
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of_group)
+
+    def __len__(self) -> int:
+        return len(self._of_group)
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._of_group
+
+    def _below(self, group: str) -> Iterator[str]:
+        yield from self._loader.get_group_options(group, ObjectType.CONFIG)
+        for folder in self._loader.list_groups(group):
+            if f"{group}/{folder}" not in self:
+                yield from (f"{folder}/{each}" for each in self._below(f"{group}/{folder}"))
 
 
-def _is_option(override: Override, loader: ConfigLoader) -> bool:
+def _is_option(override: Override, loader: ConfigLoader, groups: Container[str], keys: Container[str]) -> bool:
     """Whether an override chooses an option of a group, in Hydra's own terms."""
     if override.package or isinstance(override.value(), dict):
         return bool(override.package)
     group = override.key_or_group
-    return "/" in group or bool(loader.get_group_options(group)) or bool(loader.list_groups(group))
+    if "/" in group or group in groups:
+        return True
+    is_key = "." in group or group in keys  # Hydra takes some milliseconds to look for the folder
+    return not is_key and bool(loader.get_group_options(group) or loader.list_groups(group))
 
 
-def _check_option(override: Override, options: dict[str, list[str]]) -> None:
+def _check_option(override: Override, options: Mapping[str, list[str]]) -> None:
     group = override.key_or_group
     if override.package:
         return  # Hydra's own business
@@ -186,7 +210,7 @@ def _check_key(
     override: Override,
     base: DictConfig,
     nodes: dict[str, Any],
-    options: dict[str, list[str]],
+    options: Mapping[str, list[str]],
     added: dict[str, Any],
 ) -> None:
     key, value, line = override.key_or_group, override.value(), override.input_line

@@ -1,5 +1,6 @@
 """The `main` of every script: signals, command line, Hydra, and one line for a mistake."""
 
+import gc
 import signal
 import sys
 from collections.abc import Callable, Collection
@@ -16,7 +17,8 @@ def script_main(
 ) -> Callable[[], None]:
     """A `main` without arguments, for a script and for its console entry point.
 
-    Slow imports, such as Hydra, follow the installation of signal handlers.
+    Slow imports, such as Hydra, follow the installation of signal handlers. The garbage collector is off until
+    `function` calls `imported`: imports leave nothing to collect, and looking for it takes a fifth of their time.
 
     Args:
         name: of the script and of its file in conf/.
@@ -26,6 +28,7 @@ def script_main(
 
     def main() -> None:
         handle_signals()
+        gc.disable()
         import hydra
 
         from lm.config.cli import one_line_errors
@@ -38,3 +41,9 @@ def script_main(
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(one_line_errors(function))()
 
     return main
+
+
+def imported() -> None:
+    """Start collecting garbage, but for what was imported; every script calls it after its imports."""
+    gc.freeze()
+    gc.enable()

@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import pooch
-import requests
-
 from lm.errors import UserError
 from lm.files.atomic import replace, temporary
 from lm.files.errors import explain_os_errors
@@ -101,6 +98,9 @@ def _candidates(folders: Iterable[Path]) -> list[Splits]:
 
 
 def _fetch(root: Path, files: Mapping[str, str]) -> None:
+    import pooch  # here: a text that is there already needs no network
+    import requests
+
     advice = f"Put the files into root={root} yourself, or use python_docs, which needs no download."
     with explain_os_errors(f"write root={root}"), temporary(root) as unfinished:
         unfinished.mkdir()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -153,8 +153,9 @@ class Evaluator:
         cache_window = self.config.cache.window if self.config.cache else 0
         rms = self._gradient_rms if dynamic and dynamic.statistics else None
         with dynamic.adapting(self.model, rms) if dynamic else nullcontext() as step:
-            tracked = with_progress_bar(windows, description, len(windows))
-            return score_tokens(self.model, tracked, temperatures, thetas, cache_window, step, self.fabric.autocast)
+            progress = partial(with_progress_bar, description=description, total=len(windows))
+            autocast = self.fabric.autocast
+            return score_tokens(self.model, windows, temperatures, thetas, cache_window, step, autocast, progress)
 
     @cached_property
     def _gradient_rms(self) -> list[Tensor]:

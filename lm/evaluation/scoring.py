@@ -56,12 +56,13 @@ class Interpolation:
 
 def score_tokens(
     model: CausalLM,
-    windows: Iterable[Window],
+    windows: Sequence[Window],
     temperatures: Sequence[float] = (1.0,),
     thetas: Sequence[float] = (),
     cache_window: int = 1,
     step: Callable[[Tensor], None] | None = None,
     autocast: Callable[[], AbstractContextManager] = nullcontext,
+    progress: Callable[[Sequence[Window]], Iterable[Window]] = iter,
 ) -> TokenScores:
     """Score a text in one pass. Ctrl-C ends it with the windows scored so far, if any.
 
@@ -73,13 +74,17 @@ def score_tokens(
         cache_window: the number of positions that the cache stores.
         step: updates the weights on each window's loss (see `DynamicEvaluation.adapting`); None keeps them fixed.
         autocast: the precision to compute in.
+        progress: yields the windows while it reports how far they are.
     """
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
+    device, dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
     history, state = CacheHistory(cache_window), None
-    scored: list[tuple[Tensor, ...]] = []
-    complete, started = True, time.perf_counter()
+    all_targets = torch.cat([targets for _, targets in windows]).cpu().long()
+    # allocated once: a tensor kept of each window would lie between its large temporaries, and the heap would grow
+    scored = torch.empty(len(temperatures) + len(thetas), *all_targets.shape, dtype=dtype)
+    complete, steps, started = True, 0, time.perf_counter()
     try:
-        for inputs, targets in windows:
+        for inputs, targets in progress(windows):
             inputs, targets = inputs.to(device).long(), targets.to(device).long()
             overlap = len(inputs) - len(targets)
             with torch.set_grad_enabled(step is not None), differentiable(step is not None), autocast():
@@ -89,24 +94,29 @@ def score_tokens(
             with torch.no_grad(), autocast():
                 log_probs = tempered_log_probs(model, hidden, targets, nll, temperatures)
                 cache_probs = history.predict(hidden, targets, thetas) if thetas else nll.new_empty(0, *nll.shape)
-            positions = torch.arange(overlap + 1, len(inputs) + 1)[:, None].expand(targets.shape)
-            scored.append((targets.cpu(), positions, log_probs.cpu(), cache_probs.cpu()))
+            scored[:, steps : steps + len(targets)] = torch.cat([log_probs, cache_probs])
+            steps += len(targets)
             state = model.core.carry(state)
             if step:
                 step(nll.sum() / (targets != IGNORE_INDEX).sum())
     except KeyboardInterrupt:
-        if not scored:
+        if not steps:
             raise
         complete = False
     seconds = time.perf_counter() - started
 
-    # join the windows `[..., T, B]` stream after stream, without the padding
-    targets, positions, log_probs, cache_probs = (
-        torch.cat(parts, -2).mT.flatten(-2) for parts in zip(*scored, strict=True)
+    all_positions = torch.cat(
+        [torch.arange(len(inputs) - len(targets), len(inputs)) + 1 for inputs, targets in windows]
+    )
+    # stream after stream, without the padding
+    targets, positions, values = (
+        each[..., :steps, :].mT.flatten(-2)
+        for each in (all_targets, all_positions[:, None].expand(all_targets.shape), scored)
     )
     kept = targets != IGNORE_INDEX
-    by_temperature = dict(zip(temperatures, log_probs[:, kept], strict=True))
-    by_theta = dict(zip(thetas, cache_probs[:, kept], strict=True))
+    log_probs, cache_probs = values[:, kept].split([len(temperatures), len(thetas)])
+    by_temperature = dict(zip(temperatures, log_probs, strict=True))
+    by_theta = dict(zip(thetas, cache_probs, strict=True))
     return TokenScores(targets[kept], positions[kept], by_temperature, by_theta, seconds, complete)
 
 

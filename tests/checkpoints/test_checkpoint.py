@@ -328,3 +328,12 @@ def test_only_classes_that_lm_models_defines_and_exports_can_be_loaded(monkeypat
         monkeypatch.setattr(lm.models, "__all__", ["CausalLM", "Core", "NewCore", "TokenEmbedding"])
         cores = stored_model.exported(lambda each: issubclass(each, lm.models.Core))
         assert cores == ((made,) if made is ours else ())
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_loading_draws_no_random_weights(trained, name):
+    stored = checkpoint.load(trained(name))
+    before = torch.get_rng_state()
+    model = checkpoint.build_model(stored)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(weight, stored.weights[key]) for key, weight in model.state_dict().items())

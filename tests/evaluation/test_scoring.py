@@ -1,11 +1,16 @@
 """A pass over a text: each word's loss is what the model says of it, one by one."""
 
+import gc
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from lm import LanguageModel
+from lm.data import EOS, UNK, Vocabulary
 from lm.evaluation.protocol import Protocol
 from lm.evaluation.scoring import Interpolation, score_tokens
+from lm.generation.incremental import CHUNK
 from tests.conftest import V, make_model
 
 
@@ -81,13 +86,13 @@ def test_ctrl_c_keeps_what_has_been_read():
     model = make_model("lstm")
     text = torch.randint(V, (100,))
     parts = windows(protocol_for(model, batch_size=2, context=5), text)
-    found = score_tokens(model, interrupted(parts))
+    found = score_tokens(model, parts, progress=interrupted)
     whole = score_tokens(model, parts)
     assert not found.complete and whole.complete
     assert torch.equal(found.targets, torch.cat([text[:15], text[50:65]]))
     torch.testing.assert_close(found.log_probs[1.0][:15], whole.log_probs[1.0][:15])
     with pytest.raises(KeyboardInterrupt):
-        score_tokens(model, interrupted([]))
+        score_tokens(model, parts, progress=lambda windows: interrupted([]))
 
 
 def test_padding_is_left_out():
@@ -96,3 +101,32 @@ def test_padding_is_left_out():
         model, windows(protocol_for(model, batch_size=7), torch.randint(V, (30,))), [1.0, 2.0], [0.1], 5
     )
     assert len(found.targets) == len(found.cache_probs[0.1]) == len(Interpolation(2.0, 0.1, 0.3).nll(found)) == 30
+
+
+def live_tensors():
+    return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+
+def test_a_pass_keeps_no_tensor_of_a_window():
+    counts = []
+
+    def counted(windows):
+        for i, window in enumerate(windows):
+            if i in (10, len(windows) - 1):
+                counts.append(live_tensors())
+            yield window
+
+    model = make_model("lstm")
+    parts = windows(protocol_for(model, batch_size=1, context=5), torch.randint(V, (300,)))
+    score_tokens(model, parts, [1.0, 2.0], [0.1], cache_window=20, progress=counted)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("core_name", ["lstm", "transformer"])
+def test_scoring_a_line_keeps_no_tensor_of_a_chunk(core_name):
+    counts, vocabulary = [], Vocabulary([EOS, UNK, *(f"w{i}" for i in range(V - 2))])
+    model = make_model(core_name)
+    model.register_forward_hook(lambda *_: counts.append(live_tensors()))
+    LanguageModel(model, vocabulary).score("w1 w2 " * 5 * CHUNK)
+    assert len(counts) > 9
+    assert counts[-2] <= counts[4]
