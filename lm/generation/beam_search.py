@@ -52,13 +52,14 @@ def beam_search(
         for _ in range(config.max_words):
             log_probs = decoder.decode(beams.ids[:, -1:].T)[-1].float()  # [B, V]
             log_probs = process_log_probs(log_probs, beams.ids[:, 1:], config, vocabulary.unk_id)
-            sums = beams.log_probs[:, None] + log_probs
-            exhausted = all_ruled_out(sums)  # these texts are finished as they are
+            exhausted = all_ruled_out(log_probs)  # these texts are finished as they are
             finished = beams.finished + _hypotheses(beams.ids[exhausted], beams.log_probs[exhausted], start, config)
 
-            # extend every beam by every word, and rank all of these texts together
-            top, index = sums.flatten().topk(min(width, int(sums.isfinite().sum())))
-            sources, tokens = index // sums.size(1), index % sums.size(1)
+            # extend every beam by its likeliest words, and rank all of these texts together
+            likeliest, words = log_probs.topk(min(width, log_probs.size(1)))
+            sums = (beams.log_probs[:, None] + likeliest).flatten()
+            top, index = sums.topk(min(width, int(sums.isfinite().sum())))
+            sources, tokens = index // words.size(1), words.flatten()[index]
             ids = torch.cat([beams.ids[sources], tokens[:, None]], dim=1)
 
             # move finished ones among the top num_beams aside, and continue with the best unfinished ones

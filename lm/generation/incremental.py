@@ -1,5 +1,6 @@
 """Incremental decoding: any number of tokens at a time, for texts of any length, with every core."""
 
+import math
 from typing import Self
 
 import torch
@@ -27,30 +28,18 @@ class IncrementalDecoder:
 
     @classmethod
     def prefill(cls, model: CausalLM, prompt: Tensor, batch_size: int) -> Self:
-        """A decoder of B texts that all begin with `prompt`, `[T]`, which is decoded once, chunk by chunk."""
+        """A decoder of B texts that all begin with `prompt`, `[T]`, which is read once."""
         decoder = cls(model, 1)
-        for start in range(0, len(prompt), CHUNK):
-            decoder.decode(prompt[start : start + CHUNK, None])
+        if len(prompt):
+            decoder._hidden_states(prompt[:, None])
         decoder.reorder(prompt.new_zeros(batch_size))
         return decoder
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
         """Log-probabilities in nats of the word after each token: `[T, B]` → `[T, B, V]`."""
-        if self.context is None:
-            log_probs, self.state = self.model(tokens, self.state)
-        else:
-            parts = []
-            while len(tokens):
-                if len(self.recent) == self.context:
-                    self._reset()
-                room = self.context - len(self.recent)
-                chunk, tokens = tokens[:room], tokens[room:]
-                part, self.state = self.model(chunk, self.state)
-                self.recent = torch.cat([self.recent, chunk])
-                parts.append(part)
-            log_probs = torch.cat(parts)
-        if not log_probs.amax(-1).isfinite().all():
+        log_probs = self.model.head.log_prob(self._hidden_states(tokens))
+        if not math.isfinite(log_probs.amax(-1).sum().item()):
             raise UserError("The model's log-probabilities are not finite: it has diverged; use another checkpoint.")
         return log_probs
 
@@ -60,9 +49,28 @@ class IncrementalDecoder:
         self.state = map_state(lambda part: part.index_select(self.model.core.batch_dim, indices), self.state)
         self.recent = self.recent.index_select(1, indices)
 
+    @torch.inference_mode()
+    def _hidden_states(self, tokens: Tensor) -> Tensor:
+        """The core's outputs after each token, `[T, B]` → `[T, B, H]`."""
+        if self.context is None:
+            return self._advance(tokens)
+        parts = []
+        while len(tokens):
+            if len(self.recent) == self.context:
+                self._reset()
+            room = self.context - len(self.recent)
+            self.recent = torch.cat([self.recent, tokens[:room]])
+            parts.append(self._advance(tokens[:room]))
+            tokens = tokens[room:]
+        return torch.cat(parts)
+
+    def _advance(self, tokens: Tensor) -> Tensor:
+        hidden, self.state = self.model.hidden_states(tokens, self.state)
+        return hidden
+
     def _reset(self) -> None:
         """Recompute the state from the last half of the context."""
         self.recent = self.recent[len(self.recent) - len(self.recent) // 2 :]
         self.state = self.model.core.initial_state(self.recent.size(1))
         if len(self.recent):
-            _, self.state = self.model(self.recent, self.state)
+            self._advance(self.recent)

@@ -30,4 +30,4 @@ def rule_out_repeated_ngrams(log_probs: Tensor, history: Tensor, size: int) -> T
 
 def all_ruled_out(scores: Tensor) -> Tensor:
     """Whether all next words are ruled out, by their scores `[B, V]`: `[B]`."""
-    return scores.amax(1).isneginf()
+    return scores.amax(1) == -math.inf

@@ -107,7 +107,7 @@ def test_an_interrupted_search_gives_the_best_texts_so_far(steps):
             raise KeyboardInterrupt
 
     expected = beam_search(model, steps, 3) if steps else [module.Hypothesis(PROMPT[:0], 0.0, 0.0)]
-    model.register_forward_pre_hook(interrupt)
+    model.core.register_forward_pre_hook(interrupt)
     config = GenerationConfig(max_words=50, num_beams=3, num_samples=3)
     found = module.beam_search(model, PROMPT, config, VOCABULARY, contextlib.suppress(KeyboardInterrupt))
     assert [each.ids.tolist() for each in found] == [each.ids.tolist() for each in expected]

@@ -57,6 +57,16 @@ def test_a_long_text_at_once_stays_within_the_context():
     assert decoder.state[0][0].size(2) <= 6
 
 
+def test_the_head_computes_nothing_but_the_words_asked_for(monkeypatch):
+    model, positions = make_model("transformer", context=6), []
+    log_prob = model.head.log_prob
+    monkeypatch.setattr(model.head, "log_prob", lambda hidden: positions.append(len(hidden)) or log_prob(hidden))
+    decoder = IncrementalDecoder.prefill(model, torch.randint(V, (20,)), 2)
+    for _ in range(10):
+        decoder.decode(torch.randint(V, (1, 2)))
+    assert positions == [1] * 10
+
+
 @pytest.mark.parametrize("length", [0, 1, 5, 300])
 def test_texts_that_begin_alike_share_one_prefill(core_name, length):
     model = make_model(core_name, context=12)

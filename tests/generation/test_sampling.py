@@ -6,7 +6,7 @@ import torch
 from lm.data import EOS, UNK, Vocabulary
 from lm.generation.config import GenerationConfig
 from lm.generation.logits_processors import process_log_probs
-from lm.generation.sampling import FINISHED, generate_ids, sample
+from lm.generation.sampling import BLOCK, FINISHED, generate_ids, sample, uniform_numbers
 from tests.conftest import V, make_model
 
 PROMPT = torch.tensor([0, 5])
@@ -120,6 +120,26 @@ def test_every_one_of_many_words_can_be_drawn_in_any_precision(dtype):
     log_probs = torch.full((5000, 5000), 1 / 5000).log().to(dtype)
     uniform = (torch.arange(5000, dtype=torch.float64) + 0.5) / 5000
     assert sample(log_probs, uniform, GenerationConfig()).tolist() == list(range(5000))
+
+
+@pytest.mark.parametrize("words", [1, BLOCK - 1, BLOCK, BLOCK + 1, 10 * BLOCK + 7])
+def test_the_drawn_word_is_where_the_cumulative_sum_passes_the_random_number(words):
+    log_probs = torch.randn(500, words).mul(3).log_softmax(-1)
+    uniform = torch.linspace(0, 1, 501, dtype=torch.float64)[:-1]
+    cumulative = log_probs.double().exp().cumsum(-1)
+    index = sample(log_probs, uniform, GenerationConfig())[:, None]
+    ends = cumulative.gather(1, index).squeeze(1)
+    starts = ends - log_probs.double().exp().gather(1, index).squeeze(1)
+    assert (starts - 1e-6 <= uniform).all()
+    assert (uniform <= ends + 1e-6).all()
+
+
+def test_random_numbers_are_those_of_each_samples_own_generator_one_by_one():
+    generators = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
+    config = GenerationConfig(seed=7, num_samples=2)
+    for _, numbers in zip(range(300), uniform_numbers(config), strict=False):
+        expected = [torch.rand(1, dtype=torch.float64, generator=generator).item() for generator in generators]
+        assert numbers.tolist() == expected
 
 
 def test_words_without_probability_are_never_drawn():

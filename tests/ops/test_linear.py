@@ -16,6 +16,14 @@ def test_is_what_torch_computes(shape, words):
         torch.testing.assert_close(linear(rows, weight, bias), F.linear(rows, weight, bias))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("rows", [2, FEW + 1])
+def test_other_precisions_are_what_torch_computes(rows, dtype):
+    rows, weight, bias = (torch.randn(*shape, dtype=dtype) for shape in ((rows, 5), (11, 5), (11,)))
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(rows, weight, bias), F.linear(rows, weight, bias))
+
+
 def test_few_rows_do_not_go_through_torchs_own_linear(monkeypatch):
     monkeypatch.setattr(F, "linear", None)
     with torch.inference_mode():
