@@ -23,6 +23,7 @@ from lm.models import CausalLM
 from lm.models.recurrent import CELLS
 
 V = 30
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 HAS_SWEEP = find_spec("optuna") is not None and find_spec("hydra_plugins") is not None
 needs_sweep = pytest.mark.skipif(not HAS_SWEEP, reason="needs the extra sweep")
 ADAM = ("optimizer=adamw", "optimizer.lr=0.03")  # learns the small corpus in two epochs

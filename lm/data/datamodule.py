@@ -67,7 +67,7 @@ class TextDataModule(LightningDataModule):
                 f"batch_size={self.batch_size} given, but it cannot be divided among {self._processes} devices: "
                 f"use a multiple of {self._processes}."
             )
-        streams = batchify(self.corpus.train, self.batch_size)
+        streams = batchify(self._on_device(self.corpus.train), self.batch_size)
         return Windows(self._own(streams), self.bptt, self.bptt_jitter, self.seed)
 
     def val_dataloader(self) -> Windows:
@@ -77,11 +77,16 @@ class TextDataModule(LightningDataModule):
         return self._evaluation_windows(self.corpus.test)
 
     def _evaluation_windows(self, text: Tensor) -> Windows:
+        text = self._on_device(text)
         if self.eval_trim:
             streams = batchify(text, self.eval_batch_size, "eval_batch_size")
         else:
             streams = batchify_padded(text, self.eval_batch_size, self.corpus.vocabulary.eos_id)
         return Windows(self._own(streams), self.bptt)
+
+    def _on_device(self, text: Tensor) -> Tensor:
+        """The text `[N]` on the trainer's device, so that windows are slices of it and no step waits for a copy."""
+        return text.to(self.trainer.strategy.root_device) if self.trainer else text
 
     def _own(self, streams: Window) -> Window:
         """The streams of this rank, divided as evenly as possible."""

@@ -9,11 +9,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 BLOCK = 1024  # words in a block: their logits for 700 positions are 3 MB in fp32, about what a CPU's cache holds
+BYTES = 16  # of temporaries per logit of a block: logits and probabilities in fp32, each also before or after rounding
+GPU_SHARE = 8  # those of a block may take one eighth of a GPU's memory
 MULTIPLE = 16  # pad the columns of a product to a multiple of the vector registers' length: 201 are slower than 208
 IGNORE_INDEX = -100  # a padded target; torch's default ignore_index
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, block: int = BLOCK) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, block: int | None = None
+) -> Tensor:
     """The negative log-likelihood in nats of each target: `[N, H]`, `[V, H]`, `[V]`, `[N]` → `[N]`.
 
     Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64).
@@ -23,13 +27,28 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
     The softmax of all words is that of a block times one factor per row, exp(log-sum-exp of the block - log-sum-exp of
     all). The backward pass puts that factor into the rows of `hidden` instead of the probabilities, so that it consists
     of matrix products of what the forward pass kept. Blocks whose log-sum-exps are combined are those of online softmax
-    (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024).
+    (Milakov and Gimelshein 2018) and of Cut Cross-Entropy (Wijmans et al. 2024). `block` is the number of words in one;
+    None suits the device.
     """
+    block = block or words_per_block(len(hidden), hidden.device)
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
         backward_follows = torch.is_grad_enabled() and any(t.requires_grad for t in (hidden, weight, bias))
         return _LinearCrossEntropy.apply(hidden, weight, bias, targets, block, dtype, backward_follows)
+
+
+def words_per_block(positions: int, device: torch.device) -> int:
+    """A block that a CPU's cache holds; on a GPU, whose kernels should be few, as many words as its memory allows.
+
+    It depends on all of the memory, not on what is free: blocks decide on the rounding, and a resumed run has to repeat
+    that of an uninterrupted one.
+    """
+    if device.type != "cuda":
+        return BLOCK
+    memory = torch.cuda.get_device_properties(device).total_memory
+    blocks = memory // (GPU_SHARE * BYTES * BLOCK * max(positions, 1))
+    return BLOCK * max(blocks, 1)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

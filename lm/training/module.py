@@ -18,6 +18,7 @@ from lm.data.windows import Window, Windows
 from lm.errors import UserError
 from lm.models import CausalLM, State
 from lm.training.accumulation import AccumulatedWindows
+from lm.training.finite_loss import FiniteLoss
 from lm.training.lightning_internals import is_epoch_done, stop_after_this_step, validate_last_weights
 from lm.training.metrics import TextLoss
 from lm.training.regularizers import Regularizer
@@ -68,6 +69,7 @@ class LitLanguageModel(LightningModule):
         self.train_state: State | None = None
         self.eval_state: State | None = None
         self.accumulated = AccumulatedWindows()
+        self.finite_loss = FiniteLoss()
         self.interval = Interval()
         self.is_logging_step = False
         self.validated_step: int | None = None  # the step of the last validation
@@ -77,6 +79,10 @@ class LitLanguageModel(LightningModule):
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
+        if (
+            self.device.type == "cuda" and self.trainer.world_size == 1
+        ):  # ranks wait for each other in every step anyway
+            self.finite_loss.defer(self.trainer.optimizers[0])
         self.accumulated.reset()
         self.interval = Interval()  # `on_train_epoch_start` is not called when a run resumes within an epoch
 
@@ -97,10 +103,11 @@ class LitLanguageModel(LightningModule):
             loss = loss + penalty
         self.interval.batches += 1
         self.interval.tokens += window.targets.numel() * self.trainer.world_size
+        self.finite_loss.update(loss, self.global_step + 1, self._lr())
         self.is_logging_step = self._ends_an_interval(batch_idx)
         if self.is_logging_step:
+            self.finite_loss.check()  # and wait for the GPU, whose time is to be logged
             self._log_interval()
-        self._stop_if_not_finite(loss)
         return loss * self.accumulated.weight(window)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -155,10 +162,12 @@ class LitLanguageModel(LightningModule):
             self._validate_last_weights()
 
     def on_train_end(self) -> None:
+        self.finite_loss.check()
         self._validate_last_weights()
 
     def on_validation_epoch_start(self) -> None:
         """Reset the hidden state."""
+        self.finite_loss.check()
         self.eval_state = None
         self.eval_loss.reset()
 
@@ -197,19 +206,12 @@ class LitLanguageModel(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_save_checkpoint(self, stored: dict[str, Any]) -> None:
+        self.finite_loss.check()
         stored[checkpoint.KEY] = checkpoint.entry(self.config, self.vocabulary)
 
     def _validate_last_weights(self) -> None:
         if self.validated_step != self.global_step:
             validate_last_weights(self.trainer)
-
-    def _stop_if_not_finite(self, loss: Tensor) -> None:
-        """Raise before the optimizer steps on a loss that would corrupt the weights."""
-        if not loss.isfinite():
-            raise UserError(
-                f"The loss is {loss.item()} at step {self.global_step + 1} with a learning rate of {self._lr():g}: "
-                "lower optimizer.lr or trainer.gradient_clip_val. The last good checkpoint, if any, is kept."
-            )
 
     def _lr(self) -> float:
         """The learning rate of the current step."""
@@ -225,11 +227,12 @@ class LitLanguageModel(LightningModule):
     def _log_interval(self) -> None:
         result = self.train_loss.compute()
         seconds = time.perf_counter() - self.interval.start
-        self.log_dict({"train/loss": result["loss"], "train/ppl": result["ppl"]}, prog_bar=True)
+        # without `prog_bar`, for which Lightning reads the values in every step and so waits for a GPU
+        self.log_dict({"train/loss": result["loss"], "train/ppl": result["ppl"]})
         if self.regularizers:
             self.log("train/penalty", self.train_penalty.compute()["loss"])
         self.log("train/lr", self._lr())
-        self.log("speed/tokens_per_second", self.interval.tokens / seconds, prog_bar=True)
+        self.log("speed/tokens_per_second", self.interval.tokens / seconds)
         self.log("speed/ms_per_batch", 1000 * seconds / self.interval.batches)
         self._start_interval()
 

@@ -9,13 +9,15 @@ from lm.data import IGNORE_INDEX
 from lm.data.datamodule import TextDataModule
 from lm.data.sources import Splits, folder
 from lm.errors import UserError
+from tests.conftest import needs_gpu
 
 
 @pytest.fixture
 def make_data(text_folder, tmp_path):
-    def make(world_size=1, rank=0, **options):
+    def make(world_size=1, rank=0, device="cpu", **options):
         data = TextDataModule(folder, text_folder, tmp_path, bptt=8, **options)
-        data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, strategy=strategy)
         return data
 
     return make
@@ -35,6 +37,22 @@ def test_processes_share_the_streams_of_one(make_data, world_size):
         assert len({len(part) for part in parts}) == 1, "every process needs the same number of windows"
         whole = targets_of(getattr(alone, loader)())
         assert torch.equal(torch.cat([targets_of(part) for part in parts], dim=1), whole)
+
+
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=needs_gpu)])
+def test_windows_are_slices_of_a_text_on_the_device(make_data, device):
+    data = make_data(device=device)
+    train, valid, test = data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
+    for windows in (train, valid, test):
+        assert {ids.device.type for window in windows for ids in window} == {device}
+        assert windows.streams.inputs.dtype == torch.int32
+    [inputs, targets] = train.streams
+    assert inputs.untyped_storage()._cdata == targets.untyped_storage()._cdata, "the text is there once"
+
+
+def test_on_a_cpu_windows_are_slices_of_the_memory_mapped_text(make_data):
+    data = make_data()
+    assert data.train_dataloader().streams.inputs.data_ptr() == data.corpus.train.data_ptr()
 
 
 @pytest.mark.parametrize("eval_batch_size", [1, 3, 10])

@@ -1,11 +1,14 @@
 """The blockwise loss against the plain one: values and gradients, in every precision and at odd sizes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lm.ops import linear_cross_entropy
+from lm.ops.linear_cross_entropy import BLOCK, words_per_block
 
 SIZES = {  # positions, features, words, words in a block
     "one block": (6, 4, 10, 10),
@@ -167,3 +170,19 @@ def test_on_a_gpu_it_is_the_plain_loss_too(autocast):
     fast, plain = (torch.autograd.grad(each.mean(), inputs) for each in (loss, expected))
     for gradient, reference in zip(fast, plain, strict=True):
         assert relative_error(gradient, reference) < tolerance
+
+
+@pytest.mark.parametrize(("gigabytes", "positions", "words"), [(80, 700, 900_000), (8, 700, 90_000), (8, 7000, 9000)])
+def test_on_a_gpu_a_block_has_as_many_words_as_an_eighth_of_its_memory_allows(monkeypatch, gigabytes, positions, words):
+    memory = SimpleNamespace(total_memory=gigabytes * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    block = words_per_block(positions, torch.device("cuda"))
+    assert block == pytest.approx(words, rel=0.1)
+    assert block % BLOCK == 0
+    assert 16 * positions * block <= memory.total_memory / 8
+
+
+def test_a_block_is_never_empty_and_on_a_cpu_always_the_same(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=10**6))
+    assert [words_per_block(n, torch.device("cuda")) for n in (0, 10**6)] == [7 * BLOCK, BLOCK]
+    assert [words_per_block(n, torch.device("cpu")) for n in (0, 10**6)] == [BLOCK, BLOCK]

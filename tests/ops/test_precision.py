@@ -1,12 +1,14 @@
 """Which precision a machine gets, and which it is refused."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lm.errors import UserError
 from lm.ops import check_precision, fast_precision, has_bfloat16_lstm
+from lm.training.process import prepare_process
 from tests.conftest import make_model, run, small
 
 
@@ -24,7 +26,6 @@ def pretend(monkeypatch, able, lstm=True):
         ({"avx512_bf16": True}, False, "cpu", "32-true"),  # ONEDNN_MAX_CPU_ISA=AVX2
         ({"avx2": True, "avx512_bf16": False}, False, "cpu", "32-true"),
         ({}, False, "cpu", "32-true"),
-        ({"amx_bf16": True}, True, "gpu", "32-true"),
     ],
 )
 def test_bfloat16_is_for_cpus_that_multiply_it_by_themselves(monkeypatch, able, lstm, accelerator, precision):
@@ -32,11 +33,44 @@ def test_bfloat16_is_for_cpus_that_multiply_it_by_themselves(monkeypatch, able, 
     assert fast_precision(accelerator) == precision
 
 
-@pytest.mark.parametrize(("gpu", "precision"), [(True, "32-true"), (False, "bf16-mixed")])
-def test_auto_means_what_it_will_choose(monkeypatch, gpu, precision):
+def pretend_gpu(monkeypatch, major):
+    """Stand in for a CUDA GPU of that compute capability; None for no GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: major is not None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+
+
+@pytest.mark.parametrize(
+    ("major", "precision"), [(9, "bf16-mixed"), (8, "bf16-mixed"), (7, "32-true"), (None, "32-true")]
+)
+def test_bfloat16_is_for_gpus_that_multiply_it_by_themselves(monkeypatch, major, precision):
     pretend(monkeypatch, {"amx_bf16": True})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    pretend_gpu(monkeypatch, major)
+    assert fast_precision("gpu") == precision
+
+
+@pytest.mark.parametrize(
+    ("cpu", "major", "precision"),
+    [(True, 7, "32-true"), (False, 8, "bf16-mixed"), (True, None, "bf16-mixed"), (False, None, "32-true")],
+)
+def test_auto_means_what_it_will_choose(monkeypatch, cpu, major, precision):
+    pretend(monkeypatch, {"amx_bf16": cpu})
+    pretend_gpu(monkeypatch, major)
     assert fast_precision("auto") == precision
+
+
+def test_a_cpu_is_chosen_without_a_look_at_the_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", None)
+    assert fast_precision("cpu") in ("bf16-mixed", "32-true")
+
+
+def test_gpus_multiply_fp32_in_tf32_and_cpus_do_not(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    of_cpu = torch.backends.mkldnn.matmul.fp32_precision
+    prepare_process()
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.mkldnn.matmul.fp32_precision == of_cpu
 
 
 def test_a_bfloat16_lstm_is_refused_where_the_cpu_has_none(monkeypatch):

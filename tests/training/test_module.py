@@ -51,9 +51,8 @@ def make_module(data, core="lstm", scheduler=cosine, lr=1.0, dropout=0.0):
 
 
 def make_trainer(**options):
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return lightning.Trainer(
-        accelerator="cpu",
         devices=1,
         num_sanity_val_steps=0,
         enable_model_summary=False,

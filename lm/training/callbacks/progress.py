@@ -21,9 +21,16 @@ def progress() -> ProgressBar:
 class RichBar(FailSafe, RichProgressBar):
     """Lightning's Rich bar, with loss, perplexity and speed of the last interval on one line."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shown: dict[str, Any] = {}
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        logged = trainer.callback_metrics
-        return {short: f"{logged[name].item():,.5g}" for name, short in SHORT.items() if name in logged}
+        """Called after every step; only new values are read, since to read one is to wait for a GPU."""
+        if getattr(pl_module, "is_logging_step", False) or not trainer.training:
+            logged = trainer.callback_metrics
+            self.shown = {short: f"{logged[name].item():,.5g}" for name, short in SHORT.items() if name in logged}
+        return self.shown
 
 
 class PlainProgress(FailSafe, ProgressBar):
@@ -37,8 +44,8 @@ class PlainProgress(FailSafe, ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        logged = trainer.callback_metrics
         if getattr(pl_module, "is_logging_step", False):
+            logged = trainer.callback_metrics
             self._print_epoch(
                 trainer,
                 f"batch {batch_idx + 1:5d}/{trainer.num_training_batches} "
