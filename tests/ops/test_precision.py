@@ -65,11 +65,11 @@ def test_a_cpu_is_chosen_without_a_look_at_the_gpu(monkeypatch):
     assert fast_precision("cpu") in ("bf16-mixed", "32-true")
 
 
-def test_gpus_multiply_fp32_in_tf32_and_cpus_do_not(monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+def test_gpus_multiply_fp32_in_tf32_and_cpus_do_not():
     of_cpu = torch.backends.mkldnn.matmul.fp32_precision
     prepare_process()
     assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_float32_matmul_precision() == "high", "what Lightning would advise"
     assert torch.backends.mkldnn.matmul.fp32_precision == of_cpu
 
 
