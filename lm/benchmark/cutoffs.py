@@ -40,7 +40,6 @@ def rows(config: dict[str, Any], model: str, rounds: int) -> list[dict[str, Any]
     windows = [window.targets for window in islice(data.train_dataloader(), WINDOWS)]
     probs = unigram_probs(data.corpus.train, len(data.corpus.vocabulary))
     hidden = torch.randn(windows[0].numel(), size, requires_grad=True)
-
     choices = [[span.start for span in cluster_spans(len(probs), head["cutoffs"], size, head["div_value"])[1:]]]
 
     # 1. the cost model
