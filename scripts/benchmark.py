@@ -18,6 +18,7 @@ UNITS = {
     "generate": "word, one text",
     "streams": "word, many texts",
     "read": "corpus ready",
+    "cutoffs": "adaptive softmax",
 }
 LOSSES = {"plain": "plain", "torch": "torch_chunked", "fast": "fast"}  # functions of lm.benchmark.losses
 TYPED = ("work", "only", "rounds", "steps", "words", "streams", "chunks")
@@ -29,7 +30,7 @@ def benchmark(config: DictConfig) -> list[dict]:
     """Run the races that `config` selects, print and write the results, and return the rows."""
     from rich.console import Console
 
-    from lm.benchmark import learning
+    from lm.benchmark import cutoffs, learning
     from lm.benchmark.race import race
     from lm.benchmark.report import chart, machine, rows, table
     from lm.plots import save_figure
@@ -46,6 +47,8 @@ def benchmark(config: DictConfig) -> list[dict]:
             learning.learn(sides, config.learn.rounds)
             found = learning.rows(model, sides)
             save_figure(learning.curves(found), f"{config.out}.{model}.png")
+        elif work == "cutoffs":
+            found = cutoffs.rows(sides[0].config, model, config.rounds)
         else:
             rounds, steps = {"generate": (1, config.words), "read": (config.rounds, 1)}.get(
                 work, (config.rounds, config.steps)
@@ -104,6 +107,8 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
             Side("1 stream", "lm.benchmark.ours.generate", base),
             Side(f"{config.streams} streams", "lm.benchmark.ours.generate", many, per_step=config.streams),
         ]
+    if work == "cutoffs":
+        return [Side("adaptive", "", training_config(config, [*overrides, *config.sides.adaptive]))]
     if work == "loss":
         chunks = {f"torch in chunks of {size}": {**base, "chunk": size} for size in config.chunks}
         losses = {"plain": base, "torch": base, **chunks, "fast": base}
