@@ -36,9 +36,9 @@ class TakeTurns(Callback):
 
 def train(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is one of `trainer.fit`."""
-    trainer, *module_and_data = _lightning_parts(config, TakeTurns(next_turn))
+    trainer, module, data = _lightning_parts(config, TakeTurns(next_turn))
     next_turn()
-    trainer.fit(*module_and_data)
+    trainer.fit(module, data)
 
 
 class Learn(Callback):
@@ -63,17 +63,17 @@ def learn(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is training and then a validation; see `lm.benchmark.learning`."""
     options = {"val_check_interval": config["steps"], "check_val_every_n_epoch": None}
     options |= {"limit_val_batches": config["windows"], "num_sanity_val_steps": 0}
-    trainer, *module_and_data = _lightning_parts(config, Learn(next_turn), **options)
+    trainer, module, data = _lightning_parts(config, Learn(next_turn), **options)
     next_turn()
-    trainer.fit(*module_and_data)
+    trainer.fit(module, data)
 
 
 def evaluate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is a window of `trainer.validate`."""
-    trainer, *module_and_data = _lightning_parts(config, TakeTurns(next_turn))
+    trainer, module, data = _lightning_parts(config, TakeTurns(next_turn))
     next_turn()
     while True:
-        trainer.validate(*module_and_data, verbose=False)
+        trainer.validate(module, data, verbose=False)
 
 
 def _lightning_parts(
