@@ -126,7 +126,7 @@ def test_a_pass_keeps_no_tensor_of_a_window():
 def test_scoring_a_line_keeps_no_tensor_of_a_chunk(core_name):
     counts, vocabulary = [], Vocabulary([EOS, UNK, *(f"w{i}" for i in range(V - 2))])
     model = make_model(core_name)
-    model.register_forward_hook(lambda *_: counts.append(live_tensors()))
+    model.core.register_forward_hook(lambda *_: counts.append(live_tensors()))
     LanguageModel(model, vocabulary).score("w1 w2 " * 5 * CHUNK)
     assert len(counts) > 9
     assert counts[-2] <= counts[4]
