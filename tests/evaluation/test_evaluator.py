@@ -39,7 +39,7 @@ def test_each_method_is_scored_alone_and_with_the_others(evaluate):
         "lr": 0.1,
         "decay": 0.01,
     }
-    assert len({round(result.loss, 9) for result in results}) == 8
+    assert len({result.loss for result in results}) == 8
     [plain] = evaluate().results("test")
     assert torch.equal(plain.nll, results[0].nll)
 
