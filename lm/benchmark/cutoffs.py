@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lm.models import AdaptiveHead, TokenEmbedding
-from lm.models.adaptive import MULTIPLE, cluster_spans
+from lm.models.adaptive import cluster_spans
 from lm.models.heads import projection
-from lm.ops import linear_cross_entropy
+from lm.ops import SHAPE_MULTIPLE, linear_cross_entropy
 from lm.training.process import prepare_process
 
 CLUSTERS = (2, 3, 4)
@@ -121,7 +121,7 @@ def cluster_costs(
     bounds = torch.tensor(positions)
     before = F.pad(probs.cumsum(0), (1, 0))[bounds]
     words = (bounds - bounds[:, None]).double()
-    used = tokens * (before - before[:, None]) + MULTIPLE / 2
+    used = tokens * (before - before[:, None]) + SHAPE_MULTIPLE / 2
     width, *narrower = torch.tensor(widths, dtype=torch.double)
     features = [terms(torch.full_like(used, tokens), words + len(narrower), width)]
     features += [terms(used, words, each) for each in narrower]

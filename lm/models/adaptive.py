@@ -12,9 +12,7 @@ from lm.config.checks import at_least
 from lm.errors import UserError
 from lm.models.embedding import Embedding
 from lm.models.heads import Head, initialise, log_softmax, projection, tie
-from lm.ops import IGNORE_INDEX, linear_cross_entropy
-
-MULTIPLE = 64  # oneDNN compiles a kernel per shape, so pad a cluster's positions to a multiple
+from lm.ops import IGNORE_INDEX, SHAPE_MULTIPLE, linear_cross_entropy
 
 
 class AdaptiveEmbedding(nn.Module):
@@ -103,7 +101,7 @@ class AdaptiveHead(Head):
         for i, span in enumerate(self.spans[1:], start=1):
             in_cluster = (flat >= span.start) & ((flat < span.end) | (i == len(self.spans) - 1))
             rows = in_cluster.nonzero().squeeze(1)
-            padding = (0, -len(rows) % MULTIPLE)
+            padding = (0, -len(rows) % SHAPE_MULTIPLE)
             ids = F.pad(flat[rows] - span.start, padding, value=IGNORE_INDEX)
             rows = F.pad(rows, padding)
             words = self.clusters[i]

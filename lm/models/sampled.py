@@ -8,9 +8,8 @@ from torch import Tensor, distributed
 from lm.config.checks import at_least
 from lm.models.embedding import Embedding
 from lm.models.heads import SoftmaxHead
-from lm.ops import IGNORE_INDEX, linear_cross_entropy, select_rows
+from lm.ops import IGNORE_INDEX, SHAPE_MULTIPLE, linear_cross_entropy, select_rows
 
-MULTIPLE = 64  # oneDNN compiles a kernel per shape, so pad the number of candidates to a multiple
 EXCLUDED = -1e4  # added to a logit, it leaves no probability and no gradient, in 16 bits too
 
 
@@ -18,7 +17,7 @@ class SampledHead(SoftmaxHead):
     """The full softmax, whose training loss estimates the partition function by importance sampling.
 
     The candidates of a training window are its targets, the most frequent words, and a sample of the others, drawn
-    anew for each window and shared by all its positions. A sampled word's logit is corrected by -log π, its inclusion
+    again for each window and shared by all its positions. A sampled word's logit is corrected by -log π, its inclusion
     probability, so that the sum of the candidates' exponentials is an unbiased estimate of the partition function
     (Bengio and Senécal 2003; Jean et al. 2015). `log_prob`, `nll`, and the loss in evaluation mode are exact.
 
@@ -63,7 +62,7 @@ class SampledHead(SoftmaxHead):
         corrections[sampled] = -inclusion[sampled].log()
         corrections[targets[targets != IGNORE_INDEX]] = 0
         included = corrections > EXCLUDED
-        padding = -int(included.sum()) % MULTIPLE
+        padding = -int(included.sum()) % SHAPE_MULTIPLE
         included[(~included).nonzero()[:padding]] = True
         words = included.nonzero().squeeze(1)
         return words, corrections[words]

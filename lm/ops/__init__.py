@@ -4,12 +4,13 @@ from lm.ops.allocator import keep_freed_memory
 from lm.ops.dropout import Dropout
 from lm.ops.linear import linear
 from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
-from lm.ops.onednn import without_onednn
+from lm.ops.onednn import SHAPE_MULTIPLE, without_onednn
 from lm.ops.precision import check_precision, fast_precision, has_bfloat16_lstm
 from lm.ops.select_rows import select_rows
 
 __all__ = [
     "IGNORE_INDEX",
+    "SHAPE_MULTIPLE",
     "Dropout",
     "check_precision",
     "fast_precision",

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SHAPE_MULTIPLE = 64  # oneDNN compiles a kernel per shape, so pad a number of rows that varies to a multiple
+
 
 @contextmanager
 def without_onednn() -> Iterator[None]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lm.benchmark.cutoffs import candidates, cheapest_path, cluster_costs, fit, terms, unigram_probs
-from lm.models.adaptive import MULTIPLE
+from lm.ops import SHAPE_MULTIPLE
 from tests.benchmark.test_benchmark import plan, run_benchmark
 
 COEFFICIENTS = torch.tensor([6e-4, 4e-7, 1e-7, 1e-9, 5e-10, 1e-11], dtype=torch.double)
@@ -58,8 +58,8 @@ def test_all_tokens_use_the_first_cluster_and_the_targets_own_the_others():
     probs = torch.tensor([0.5, 0.3, 0.1, 0.06, 0.04], dtype=torch.double)
     costs = cluster_costs(COEFFICIENTS, probs, [0, 1, 3, 5], [200, 50, 12], tokens=1000)
     assert costs[0, 0, 2].item() == pytest.approx(seconds(1000, 3 + 2, 200))  # and an entry for each other cluster
-    assert costs[1, 1, 2].item() == pytest.approx(seconds(400 + MULTIPLE / 2, 2, 50))
-    assert costs[2, 2, 3].item() == pytest.approx(seconds(100 + MULTIPLE / 2, 2, 12))
+    assert costs[1, 1, 2].item() == pytest.approx(seconds(400 + SHAPE_MULTIPLE / 2, 2, 50))
+    assert costs[2, 2, 3].item() == pytest.approx(seconds(100 + SHAPE_MULTIPLE / 2, 2, 12))
     assert costs[:, 1, 1].isinf().all()
     assert costs[:, 2, 1].isinf().all()
 
