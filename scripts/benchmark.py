@@ -20,7 +20,6 @@ UNITS = {
     "read": "corpus ready",
     "cutoffs": "adaptive softmax",
 }
-LOSSES = {"plain": "plain", "torch": "torch_chunked", "fast": "fast"}  # functions of lm.benchmark.losses
 TYPED = ("work", "only", "rounds", "steps", "words", "streams", "chunks")
 BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False}
 GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
@@ -110,9 +109,12 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
     if work == "cutoffs":
         return [Side("adaptive", "", training_config(config, [*overrides, *config.sides.adaptive]))]
     if work == "loss":
-        chunks = {f"torch in chunks of {size}": {**base, "chunk": size} for size in config.chunks}
-        losses = {"plain": base, "torch": base, **chunks, "fast": base}
-        return [Side(name, f"lm.benchmark.losses.{LOSSES[name.split()[0]]}", each) for name, each in losses.items()]
+        chunks = {"torch": base, **{f"torch in chunks of {n}": {**base, "chunk": n} for n in config.chunks}}
+        return [
+            Side("plain", "lm.benchmark.losses.plain", base),
+            *(Side(name, "lm.benchmark.losses.torch_chunked", each) for name, each in chunks.items()),
+            Side("fast", "lm.benchmark.losses.fast", base),
+        ]
     if work in ("train", "evaluate", "learn"):
         assert model
         ours = {name: training_config(config, [*overrides, *config.sides[name]]) for name in model.sides}

@@ -1,6 +1,7 @@
 """Validation loss over training time: how much sooner a side is as good as the plain loop after its epochs."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ def _is_behind(side: Side, first: Side) -> bool:
 
 def seconds(side: Side) -> list[float]:
     """The training time until each validation."""
-    return [sum(each for each, _ in side.answers[: i + 1]) for i in range(len(side.answers))]
+    return list(accumulate(each for each, _ in side.answers))
 
 
 def seconds_to(side: Side, nats: float) -> float | None:
