@@ -46,7 +46,11 @@ SWEEP_PLUGINS = {
 def only_prints(arguments: Sequence[str]) -> bool:
     """Whether these arguments ask Hydra for text, such as the help or the config, and run nothing."""
     flags, _ = get_args_parser().parse_known_args(arguments)
-    return bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    return _asks_for_help(flags) or bool(flags.cfg)
+
+
+def _asks_for_help(flags: Namespace) -> bool:
+    return bool(flags.help or flags.hydra_help or flags.info or flags.shell_completion)
 
 
 def check_command_line(script: str, arguments: Sequence[str]) -> None:
@@ -57,8 +61,7 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     flags, unknown = get_args_parser().parse_known_args(arguments)
     if unknown:
         raise UserError(f"{unknown[0]} is unknown: give keys as KEY=VALUE, without dashes; --help lists them.")
-    asks = flags.help or flags.hydra_help or flags.info or flags.shell_completion or flags.experimental_rerun
-    if asks or flags.config_path or flags.config_name:
+    if _asks_for_help(flags) or flags.experimental_rerun or flags.config_path or flags.config_name:
         return
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
