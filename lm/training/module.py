@@ -79,9 +79,7 @@ class LitLanguageModel(LightningModule):
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
-        if (
-            self.device.type == "cuda" and self.trainer.world_size == 1
-        ):  # ranks wait for each other in every step anyway
+        if self.device.type == "cuda" and self.trainer.world_size == 1:  # several ranks wait in every step anyway
             self.finite_loss.defer(self.trainer.optimizers[0])
         self.accumulated.reset()
         self.interval = Interval()  # `on_train_epoch_start` is not called when a run resumes within an epoch
