@@ -75,7 +75,7 @@ class LanguageModel:
         return sum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
-        """Score whitespace-separated words and, with `eos`, the end of line; list the `top` likeliest for each."""
+        """Score whitespace-separated words and, with `eos`, the end of line; list the `top` most probable for each."""
         words = words_of_line(line, eos)
         log_probs, top_log_probs = [], []
         for targets, rows in self._decode_line(words):
@@ -106,7 +106,7 @@ class LanguageModel:
             yield [self.vocabulary.words[i] if i != FINISHED else None for i in ids.tolist()]
 
     def generate(self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any) -> list[str]:
-        """Texts that begin with `prompt`: samples or, with `num_beams`, the likeliest ones that a beam search finds."""
+        """Texts that begin with `prompt`: samples or, with `num_beams`, the most probable ones of a beam search."""
         config = replace(config, **options)
         if config.num_beams > 1:
             return [text for text, _ in self.beam_search(prompt, config)]

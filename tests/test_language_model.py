@@ -53,7 +53,7 @@ def lstm(vocabulary):
     return LanguageModel(make_model("lstm"), vocabulary)
 
 
-def test_score_names_the_likeliest_words_in_order(lstm):
+def test_score_names_the_most_probable_words_in_order(lstm):
     score = lstm.score("w1 w2", top=3)
     rows = lstm.log_probs("w1 w2")
     for row, top in zip(rows, score.top_log_probs, strict=True):

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest texts found with a beam of a given width."""
+"""Beam search: the most probable texts found with a beam of a given width."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Hypothesis(NamedTuple):
 class Beams(NamedTuple):
     """The state of a search: replaced as a whole, so that an interrupt never leaves it half updated."""
 
-    ids: Tensor  # unfinished texts with their prompt, [B, T], likeliest first
+    ids: Tensor  # unfinished texts with their prompt, [B, T], most probable first
     log_probs: Tensor  # [B], in nats
     finished: list[Hypothesis]  # the num_beams best of them, best first
 
@@ -55,9 +55,9 @@ def beam_search(
             exhausted = all_ruled_out(log_probs)  # these texts are finished as they are
             finished = beams.finished + _hypotheses(beams.ids[exhausted], beams.log_probs[exhausted], start, config)
 
-            # extend every beam by its likeliest words, and rank all of these texts together
-            likeliest, words = log_probs.topk(min(width, log_probs.size(1)))
-            sums = (beams.log_probs[:, None] + likeliest).flatten()
+            # extend every beam by its most probable words, and rank all of these texts together
+            top_log_probs, words = log_probs.topk(min(width, log_probs.size(1)))
+            sums = (beams.log_probs[:, None] + top_log_probs).flatten()
             top, index = sums.topk(min(width, int(sums.isfinite().sum())))
             sources, tokens = index // words.size(1), words.flatten()[index]
             ids = torch.cat([beams.ids[sources], tokens[:, None]], dim=1)

@@ -18,13 +18,13 @@ class GenerationConfig:
     num_samples: int = 1  # texts generated in parallel; with beam search, the best ones
     seed: int | None = None  # of the first text, seed + 1 of the second, and so on; None draws a random one
     temperature: float = 1.0  # divides the log-probabilities: below 1 for likelier words, above 1 for more varied ones
-    top_k: int | None = None  # sample from the k likeliest words
+    top_k: int | None = None  # sample from the k most probable words
     top_p: float | None = None  # sample from the fewest words with this total probability (Holtzman et al. 2020)
-    min_p: float | None = None  # sample from words at least min_p × as probable as the likeliest (Nguyen et al. 2024)
+    min_p: float | None = None  # sample from words at least min_p × as probable as the top one (Nguyen et al. 2024)
     repetition_penalty: float = 1.0  # multiplies log-probabilities of words already in the text (Keskar et al. 2019)
     no_repeat_ngram_size: int | None = None  # no n-gram of this size is repeated (Paulus et al. 2018)
     allow_unk: bool = True  # whether `<unk>` may be generated
-    num_beams: int = 1  # above 1, search for the likeliest texts with a beam of this width, instead of sampling
+    num_beams: int = 1  # above 1, search for the most probable texts with a beam of this width, instead of sampling
     length_penalty: float = 0.0  # of beam search: 0 ranks by log-probability; 1 roughly by that per word
 
     def __post_init__(self) -> None:

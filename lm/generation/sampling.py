@@ -61,7 +61,7 @@ def sample(log_probs: Tensor, uniform: Tensor, config: GenerationConfig) -> Tens
     """
     scores = log_probs.float()
     if config.temperature != 1:
-        # below the smallest normal number the likeliest word's score would be 0 / 0
+        # below the smallest normal number the most probable word's score would be 0 / 0
         temperature = max(config.temperature, torch.finfo(scores.dtype).tiny)
         scores = (scores - scores.amax(-1, keepdim=True)).div_(temperature)
     scores, ids = truncate(scores, config)
@@ -99,7 +99,7 @@ def truncate(scores: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor |
     ids = None
     k = min(config.top_k or scores.size(-1), scores.size(-1))
     if config.top_p is not None or k < scores.size(-1):
-        scores, ids = scores.topk(k)  # sorted, the likeliest first
+        scores, ids = scores.topk(k)  # sorted, the most probable first
     if config.top_p is not None:  # nucleus sampling: words whose predecessors sum to less than top_p
         probs = scores.softmax(-1)
         probability_before = probs.cumsum(-1) - probs

@@ -14,7 +14,7 @@ COLUMNS = 1200  # per panel: with more token indices, several share a column
 def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]]) -> Figure:
     """Draw log-probabilities, one panel per text: sequence position down, token index across.
 
-    Where several token indices share a column, it shows the likeliest of them.
+    Where several token indices share a column, it shows the most probable of them.
 
     Args:
         log_probs: for each text the log-probabilities of every word at every position, `[T, V]`, in nats.

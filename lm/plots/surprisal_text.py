@@ -19,7 +19,9 @@ from lm.plots.labels import label
 
 MAX_SURPRISAL = 12.0  # nats: a probability below 1e-5
 COLOURS = ScalarMappable(Normalize(0, MAX_SURPRISAL, clip=True), colormaps["YlOrRd"])
-LEGEND = "below each word: the likeliest words, bold where they came; dashed: not in the vocabulary, scored as <unk>"
+LEGEND = (
+    "below each word: the most probable words, bold where they came; dashed: not in the vocabulary, scored as <unk>"
+)
 # The figure is a grid of characters: in a monospaced font the width of a word is its length.
 COLUMNS, FONT, CHARACTER = 110, "DejaVu Sans Mono", 6.6  # CHARACTER: width in points at WORD_SIZE
 WORD_SIZE, CANDIDATE_SIZE = 11, 7.5
@@ -27,7 +29,7 @@ LINE = 14.0  # points from one row of characters to the next
 
 
 def surprisal_text(scores: Sequence[Score]) -> Figure:
-    """Draw scored lines as wrapped text, each word shaded by its surprisal, the likeliest words below it."""
+    """Draw scored lines as wrapped text, each word shaded by its surprisal, the most probable words below it."""
     lines = [list(_rows(score)) for score in scores]
     row_height = 2 + max((len(each) for score in scores for each in score.top_log_probs), default=0) * 0.75
     height = 4 + sum(2 + row_height * len(rows) for rows in lines)
@@ -51,7 +53,7 @@ def surprisal_text(scores: Sequence[Score]) -> Figure:
 
 
 def surprisal_html(scores: Sequence[Score]) -> str:
-    """The same as one self-contained HTML file; a word's tooltip has its log-probability and the likeliest words."""
+    """The same as one self-contained HTML file; a tooltip has a word's log-probability and the most probable ones."""
     paragraphs = []
     for number, score in enumerate(scores, 1):
         words = " ".join(_span(score, i) for i in range(len(score.words)))

@@ -48,7 +48,7 @@ def test_hugging_face_gives_the_same_numbers_log_probabilities_and_loss(folder, 
     torch.testing.assert_close(output.loss, nll.mean())
 
 
-def test_hugging_faces_generate_takes_our_likeliest_words_with_and_without_its_state(folder, checkpoint):
+def test_hugging_faces_generate_takes_our_most_probable_words_with_and_without_its_state(folder, checkpoint):
     theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(["w1 w2", "w5 w6"], return_tensors="pt")
     options = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": -1, "pad_token_id": 0}

@@ -74,7 +74,7 @@ def test_second_load_comes_from_the_cache_memory_mapped(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) and b.dtype == torch.int32 for a, b in zip(first[1:], second[1:], strict=True))
 
 
-def test_changed_text_or_settings_are_encoded_anew(tmp_path):
+def test_changed_text_or_settings_are_encoded_again(tmp_path):
     files = splits_of(tmp_path)
     load_corpus(files, tmp_path / "cache")
     load_corpus(files, tmp_path / "cache", min_count=2)

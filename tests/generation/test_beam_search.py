@@ -27,7 +27,7 @@ def log_prob(model, text):
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
-def test_a_beam_of_full_width_finds_the_likeliest_of_all_texts(name):
+def test_a_beam_of_full_width_finds_the_most_probable_of_all_texts(name):
     model = make_model(name)
     torch.nn.init.normal_(model.head.decoder.bias, std=0.5)  # so that texts differ
     best = beam_search(model, 3, V * V)
@@ -48,7 +48,7 @@ def test_each_texts_log_probability_is_that_of_the_chain_rule(core_name):
         assert each.log_prob == pytest.approx(log_prob(model, each.ids), abs=1e-4)
 
 
-def test_a_beam_of_one_takes_the_likeliest_word_each_time(core_name):
+def test_a_beam_of_one_takes_the_most_probable_word_each_time(core_name):
     model = make_model(core_name, context=32)
     [found] = beam_search(model, 10, 1)
     text = PROMPT

@@ -61,7 +61,7 @@ def test_sampled_frequencies_match_the_tempered_truncated_distribution(temperatu
     assert chi_square < 18.5  # 99.9 % of 4 degrees of freedom
 
 
-def test_top_1_is_the_likeliest_word_each_time(core_name):
+def test_top_1_is_the_most_probable_word_each_time(core_name):
     model = make_model(core_name, context=64)
     ids = generated(model, 12, top_k=1, temperature=1.0).squeeze(1)
     text = PROMPT
@@ -109,7 +109,7 @@ def test_top_k_beyond_the_vocabulary_draws_from_all():
     assert torch.equal(generated(model, 10, seed=0, top_k=V + 5), generated(model, 10, seed=0))
 
 
-def test_a_temperature_near_zero_takes_the_likeliest_word():
+def test_a_temperature_near_zero_takes_the_most_probable_word():
     log_probs = torch.tensor([[0.2, 0.5, 0.3]]).log()
     for temperature in (1e-39, 1e-320):
         assert drawn(log_probs, temperature=temperature).item() == 1

@@ -17,7 +17,7 @@ def test_a_panel_for_each_text_with_a_row_for_each_position():
     assert [label.get_text() for label in panels[1].get_yticklabels()] == ["e", "f", "g"]
 
 
-def test_token_indices_that_share_a_column_show_the_likeliest():
+def test_token_indices_that_share_a_column_show_the_most_probable():
     panel = np.full((1, 3 * heat_map.COLUMNS - 1), -9.0)
     panel[0, 4] = -1
     pooled = heat_map._pooled(panel)

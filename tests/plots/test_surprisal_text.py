@@ -1,4 +1,4 @@
-"""Surprisal texts: every word is there, shaded by its surprisal, with the likeliest words below."""
+"""Surprisal texts: every word is there, shaded by its surprisal, with the most probable words below."""
 
 import math
 import warnings
@@ -33,7 +33,7 @@ def test_words_stand_in_order_shaded_by_surprisal_and_unknown_ones_are_framed():
     assert [patch.get_linestyle() == "dashed" for patch in axes.patches] == [False, True, False]
 
 
-def test_the_likeliest_words_stand_below_each_with_their_probability_and_the_one_that_came_is_bold():
+def test_the_most_probable_words_stand_below_each_with_their_probability_and_the_one_that_came_is_bold():
     top_log_probs = [("the", math.log(0.5)), ("b", math.log(0.1)), ("of", math.log(0.001))]
     axes, [_, *texts] = drawn(score(["a", "b"], top_log_probs))
     assert [text for text, *_ in texts] == ["a", "the 50%", "b 10%", "of <1%", "b", "the 50%", "b 10%", "of <1%"]
@@ -42,7 +42,7 @@ def test_the_likeliest_words_stand_below_each_with_their_probability_and_the_one
     assert [text.get_position()[0] for text in axes.texts if text.get_weight() == "bold"] == [texts[4][1]]
 
 
-def test_each_line_begins_anew_with_its_own_perplexity():
+def test_each_line_begins_with_its_own_perplexity():
     lines = [score(["a", "b"]), score(["c", "d", "e"])]
     axes, texts = drawn(*lines)
     assert texts[0][0] == f"line 1: 2 words, {MAX_SURPRISAL / 2:.1f} nats, perplexity {lines[0].perplexity:,.1f}"

@@ -130,7 +130,7 @@ def test_control_characters_are_written_out(trained, capsys):
     assert "\x1b" not in printed.out + printed.err
 
 
-def test_a_shaded_text_names_the_likeliest_words_unasked(trained, tmp_path):
+def test_a_shaded_text_names_the_most_probable_words_unasked(trained, tmp_path):
     model = LanguageModel.load(trained("lstm"))
     figure = draw(model, ["w1 w2"], composed("score", "ckpt=x"))
     expected = {word for each in model.score("w1 w2", top=CANDIDATES).top_log_probs for word, _ in each}
