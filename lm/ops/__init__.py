@@ -1,7 +1,7 @@
 """Faster operators: exact, each tested against its plain version."""
 
 from lm.ops.allocator import keep_freed_memory
-from lm.ops.dropout import Dropout
+from lm.ops.dropout import Dropout, LockedDropout
 from lm.ops.linear import linear
 from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
 from lm.ops.onednn import SHAPE_MULTIPLE, without_onednn
@@ -12,6 +12,7 @@ __all__ = [
     "IGNORE_INDEX",
     "SHAPE_MULTIPLE",
     "Dropout",
+    "LockedDropout",
     "check_precision",
     "fast_precision",
     "has_bfloat16_lstm",

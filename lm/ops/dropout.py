@@ -1,4 +1,4 @@
-"""Dropout with a cheaper mask on a CPU."""
+"""Dropout with a cheaper mask on a CPU, drawn for each element or once for all steps of a window."""
 
 import torch
 from torch import Tensor, nn
@@ -20,3 +20,12 @@ class Dropout(nn.Dropout):
         words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)  # all 64 bits of a word
         kept = words.view(torch.int16)[:count].view(inputs.shape) >= dropped - 2 ** (BITS - 1)
         return inputs * kept.to(inputs.dtype).div_(1 - dropped / 2**BITS)
+
+
+class LockedDropout(Dropout):
+    """Variational dropout: one mask for all time steps of `[T, B, X]` (Gal and Ghahramani 2016; Merity et al. 2018)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return inputs
+        return inputs * super().forward(inputs.new_ones(inputs.shape[1:]))
