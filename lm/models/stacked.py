@@ -42,6 +42,8 @@ class StackedCore(Core):
         skip_connections: whether a layer's input is added to its output where both are of one size.
     """
 
+    layers: Sequence[RecurrentLayer]
+
     def __init__(
         self,
         layers: Sequence[RecurrentLayer],
@@ -56,7 +58,7 @@ class StackedCore(Core):
         kind = LockedDropout if locked_dropout else Dropout
         self.input_dropout, self.dropout = kind(input_dropout), kind(dropout)
         self.skip_connections = skip_connections
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         features, next_state = self.input_dropout(inputs), []
