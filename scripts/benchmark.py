@@ -20,13 +20,14 @@ UNITS = {
     "read": "corpus ready",
     "cutoffs": "adaptive softmax",
 }
-TYPED = ("work", "only", "rounds", "steps", "words", "streams", "chunks")
+TYPED = ("accelerator", "work", "only", "rounds", "steps", "words", "streams", "chunks")
 BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False}
 GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 
 
 def benchmark(config: DictConfig) -> list[dict]:
     """Run the races that `config` selects, print and write the results, and return the rows."""
+    import torch
     from rich.console import Console
 
     from lm.benchmark import cutoffs, learning
@@ -39,8 +40,9 @@ def benchmark(config: DictConfig) -> list[dict]:
     console = Console()
     done: list[dict] = []
     timed: list[dict] = []
-    on = machine()
-    for work, model, sides in list(races(config)):
+    runs = list(races(config))
+    on = machine(torch.device("cuda" if config.accelerator == "gpu" else "cpu"))
+    for work, model, sides in runs:
         console.print(f"{work} {model}: {', '.join(side.name for side in sides)}", style="dim")
         if work == "learn":
             learning.learn(sides, config.learn.rounds)
@@ -73,6 +75,7 @@ def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
     at_least(1, rounds=config.rounds, steps=config.steps, words=config.words, streams=config.streams)
     check_arguments(_learn_types, config.learn)
     at_least(1, **config.learn)
+    one_of(("cpu", "gpu"), accelerator=config.accelerator)
     for work in config.work:
         one_of(UNITS, work=work)
     models = list(config.models) if config.only is None else config.only
@@ -84,7 +87,14 @@ def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
 
 
 def _types(
-    work: list[str], only: list[str] | None, rounds: int, steps: int, words: int, streams: int, chunks: list[int]
+    accelerator: str,
+    work: list[str],
+    only: list[str] | None,
+    rounds: int,
+    steps: int,
+    words: int,
+    streams: int,
+    chunks: list[int],
 ) -> None:
     """The types of a benchmark's config."""
 
@@ -133,8 +143,11 @@ def training_config(config: DictConfig, overrides: Sequence[str]) -> dict[str, A
     from hydra import compose
     from hydra.utils import instantiate
 
-    training = compose("train", ["scheduler=constant", *overrides])
+    from lm.config.validation import check
+
+    training = compose("train", [f"trainer={config.accelerator}", "scheduler=constant", "run_dir=.", *overrides])
     training.data = {**config.data, **BASELINE_DATA}
+    check(training)
     data = instantiate(config.data)
     files = [str(file) for file in data.source(data.root)]
     groups = OmegaConf.to_container(OmegaConf.masked_copy(training, GROUPS), resolve=True)

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lm.benchmark.device import autocast, device_of, synchronize
 from lm.models import AdaptiveHead, TokenEmbedding
 from lm.models.adaptive import cluster_spans
 from lm.models.heads import projection
@@ -36,10 +37,10 @@ def rows(config: dict[str, Any], model: str, rounds: int) -> list[dict[str, Any]
     prepare_process()
     torch.manual_seed(config["seed"])
     data, head, size = instantiate(config["data"]), config["model"]["head"], config["model"]["core"]["hidden_size"]
-    is_mixed = config["trainer"]["precision"] == "bf16-mixed"
-    windows = [window.targets for window in islice(data.train_dataloader(), WINDOWS)]
+    device, precision = device_of(config), autocast(config)
+    windows = [window.targets.to(device) for window in islice(data.train_dataloader(), WINDOWS)]
     probs = unigram_probs(data.corpus.train, len(data.corpus.vocabulary))
-    hidden = torch.randn(windows[0].numel(), size, requires_grad=True)
+    hidden = torch.randn(windows[0].numel(), size, device=device, requires_grad=True)
     choices = [[span.start for span in cluster_spans(len(probs), head["cutoffs"], size, head["div_value"])[1:]]]
 
     # 1. the cost model
@@ -49,7 +50,7 @@ def rows(config: dict[str, Any], model: str, rounds: int) -> list[dict[str, Any]
         (max(1, len(hidden) // i), max(1, len(probs) // j), width)
         for i, j, width in product((1, 4, 16), (1, 4, 16, 64), widths)
     ]
-    coefficients = fit(shapes, medians([cluster_step(hidden, *shape, is_mixed) for shape in shapes], rounds))
+    coefficients = fit(shapes, medians([cluster_step(hidden, *shape, precision) for shape in shapes], rounds))
 
     # 2. the cutoffs
     positions = candidates(len(probs))
@@ -63,8 +64,8 @@ def rows(config: dict[str, Any], model: str, rounds: int) -> list[dict[str, Any]
         bounds = [0, *cutoffs, len(probs)]
         costs = cluster_costs(coefficients, probs, bounds, widths[: len(bounds) - 1], len(hidden))
         predicted.append(sum(costs[i, i, i + 1].item() for i in range(len(costs))))
-        heads.append(AdaptiveHead(size, TokenEmbedding(len(probs), 1), False, cutoffs, head["div_value"]))
-    steps = [head_step(each, hidden, targets, is_mixed) for targets, each in product(windows, heads)]
+        heads.append(AdaptiveHead(size, TokenEmbedding(len(probs), 1), False, cutoffs, head["div_value"]).to(device))
+    steps = [head_step(each, hidden, targets, precision) for targets, each in product(windows, heads)]
     measured = torch.tensor(medians(steps, rounds)).view(len(windows), -1).mean(0).tolist()
     return [
         {
@@ -140,29 +141,32 @@ def cheapest_path(costs: Tensor) -> list[int]:
     return path[:-1]
 
 
-def cluster_step(hidden: Tensor, rows: int, words: int, width: int, is_mixed: bool) -> Callable[[], None]:
+def cluster_step(hidden: Tensor, rows: int, words: int, width: int, precision: torch.autocast) -> Callable[[], None]:
     """Does the forward and backward pass of a cluster that is used by `rows` tokens."""
-    project, layer = projection(hidden.size(1), width), nn.Linear(width, words)
-    used = slice(None) if rows == len(hidden) else torch.arange(rows)  # the first cluster gathers no rows
-    ids = torch.randint(words, (rows,))
+    device = hidden.device
+    project, layer = projection(hidden.size(1), width).to(device), nn.Linear(width, words, device=device)
+    # the first cluster gathers no rows
+    used = slice(None) if rows == len(hidden) else torch.arange(rows, device=device)
+    ids = torch.randint(words, (rows,), device=device)
     return _step(
         nn.ModuleList([project, layer]),
         lambda: linear_cross_entropy(project(hidden[used]), layer.weight, layer.bias, ids),
-        is_mixed,
+        precision,
     )
 
 
-def head_step(head: AdaptiveHead, hidden: Tensor, targets: Tensor, is_mixed: bool) -> Callable[[], None]:
+def head_step(head: AdaptiveHead, hidden: Tensor, targets: Tensor, precision: torch.autocast) -> Callable[[], None]:
     """Does the forward and backward pass of a head for the targets `[T, B]` of a window."""
-    return _step(head, lambda: head.nll(hidden[: targets.numel()].view(*targets.shape, -1), targets), is_mixed)
+    return _step(head, lambda: head.nll(hidden[: targets.numel()].view(*targets.shape, -1), targets), precision)
 
 
-def _step(module: nn.Module, nll: Callable[[], Tensor], is_mixed: bool) -> Callable[[], None]:
+def _step(module: nn.Module, nll: Callable[[], Tensor], precision: torch.autocast) -> Callable[[], None]:
     def step() -> None:
         module.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        with precision:
             loss = nll().mean()
         loss.backward()
+        synchronize(loss.device)
 
     return step
 

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lm.benchmark.device import autocast, device_of
 from lm.ops import linear_cross_entropy
 from lm.training.process import prepare_process
 
@@ -41,14 +42,14 @@ def _repeat(config: dict[str, Any], next_turn: Callable[..., None], loss: Callab
     torch.manual_seed(config["seed"])
     words = len(instantiate(config["data"]).corpus.vocabulary)
     positions, size = config["data"]["bptt"] * config["data"]["batch_size"], config["model"]["core"]["hidden_size"]
-    features = torch.randn(positions, size, requires_grad=True)
-    layer = nn.Linear(size, words)
-    targets = torch.randint(words, (positions,))
-    is_mixed = config["trainer"]["precision"] == "bf16-mixed"
+    device = device_of(config)
+    features = torch.randn(positions, size, device=device, requires_grad=True)
+    layer = nn.Linear(size, words, device=device)
+    targets = torch.randint(words, (positions,), device=device)
     next_turn()
     while True:
         features.grad = layer.weight.grad = layer.bias.grad = None
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        with autocast(config):
             value = loss(features, layer.weight, layer.bias, targets)
         value.backward()
         next_turn()

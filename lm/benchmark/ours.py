@@ -13,6 +13,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 
+from lm.benchmark.device import device_of
 from lm.data.corpus import load_corpus
 from lm.data.sources import Splits
 from lm.generation.config import GenerationConfig
@@ -95,11 +96,12 @@ def generate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is a word of each of `num_samples` texts."""
     torch.manual_seed(config["seed"])
     vocabulary = instantiate(config["data"]).corpus.vocabulary
-    model = instantiate(config["model"], vocabulary_size=len(vocabulary)).eval()
+    model = instantiate(config["model"], vocabulary_size=len(vocabulary)).eval().to(device_of(config))
+    prompt = torch.tensor([vocabulary.eos_id], device=device_of(config))
     generation = GenerationConfig(max_words=config["words"], num_samples=config["num_samples"])
     next_turn()
     while True:
-        for _ in generate_ids(model, torch.tensor([vocabulary.eos_id]), generation, vocabulary):
+        for _ in generate_ids(model, prompt, generation, vocabulary):
             next_turn()
 
 

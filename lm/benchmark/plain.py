@@ -2,6 +2,7 @@
 
 As in word_language_model of pytorch/examples: log_softmax over all words, NLLLoss, SGD by hand, and generation that
 re-encodes the whole text for each word of a Transformer. It uses nothing of this project and no Lightning.
+On a GPU the text is copied there once, as the example does.
 Each function runs forever and calls `next_turn` when it is ready and after each step, with the loss of a training step.
 """
 
@@ -45,8 +46,9 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         features = self.embedding(tokens)
         if self.is_transformer:
-            features = features * math.sqrt(features.size(-1)) + positional_encoding(*features.shape[::2])
-            mask = nn.Transformer.generate_square_subsequent_mask(len(tokens))
+            features = features * math.sqrt(features.size(-1))
+            features = features + positional_encoding(*features.shape[::2]).to(features.device)
+            mask = nn.Transformer.generate_square_subsequent_mask(len(tokens), device=tokens.device)
             outputs = self.core(self.dropout(features), mask=mask)
         else:
             outputs, state = self.core(self.dropout(features), state)
@@ -144,17 +146,18 @@ def learn(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
 def _model_and_text(config: dict[str, Any]) -> tuple[Model, list[Tensor]]:
     torch.manual_seed(config["seed"])
     ids, streams = read_corpus(config["files"])
-    return Model(len(ids), config["model"]), streams
+    device = "cuda" if config["trainer"]["accelerator"] == "gpu" else "cpu"
+    return Model(len(ids), config["model"]).to(device), [stream.to(device) for stream in streams]
 
 
 @torch.no_grad()
 def generate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is a word; a new text starts after `words` of them."""
-    model, _ = _model_and_text(config)
+    model, (ids, *_) = _model_and_text(config)
     model.eval()
     next_turn()
     while True:
-        text, state = torch.randint(model.embedding.num_embeddings, (1, 1)), None
+        text, state = torch.randint(model.embedding.num_embeddings, (1, 1), device=ids.device), None
         for _ in range(config["words"]):
             log_probs, state = model(text, state)
             word = torch.multinomial(log_probs[-1].exp(), 1)[:, None]

@@ -1,22 +1,22 @@
 """A benchmark whose sides take turns, each in its own process, so that noise on the machine affects all alike."""
 
 import multiprocessing
-import re
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-import psutil
 from torch.utils.benchmark import Timer
 
+from lm.benchmark.device import device_of, peak_megabytes, synchronize
 from lm.config.cli import user_error_message
 from lm.errors import UserError
+
+MEMORY = "memory"  # the message that asks a side for its peak
 
 
 @dataclass
@@ -65,10 +65,10 @@ def started(sides: Sequence[Side]) -> Iterator[list[Connection]]:
             lines.append(line)
             theirs.close()
             _receive(line)  # one side at a time builds its model
-            side.megabytes = -_megabytes(processes[-1].pid, reset_peak=True)
         yield lines
-        for side, process in zip(sides, processes, strict=True):
-            side.megabytes += _megabytes(process.pid)
+        for side, line in zip(sides, lines, strict=True):
+            line.send(MEMORY)
+            side.megabytes = _receive(line)
     finally:
         for process in processes:
             process.kill()  # Lightning ignores SIGTERM until a step ends
@@ -83,11 +83,18 @@ def step(side: Side, line: Connection) -> None:
 
 
 def _work(line: Connection, side: Side) -> None:
-    """The process of a side: it answers each message with the step's result or an error."""
+    """The process of a side: it answers each message with the step's result, its memory, or an error."""
+    before: float | None = None
 
     def next_turn(answer: Any = None) -> None:
+        nonlocal before
+        device = device_of(side.config)
+        synchronize(device)
+        if before is None:
+            before = peak_megabytes(device, reset=True)
         line.send(answer)
-        line.recv()
+        while line.recv() == MEMORY:
+            line.send(peak_megabytes(device) - before)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     try:
@@ -105,13 +112,3 @@ def _receive(line: Connection) -> Any:
     if isinstance(answer, Exception):
         raise answer
     return answer
-
-
-def _megabytes(pid: int | None, reset_peak: bool = False) -> float:
-    """The peak of a process's memory since the last reset; what it holds now, where the system is not Linux."""
-    if reset_peak:
-        with suppress(OSError):
-            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="utf-8")
-    status = Path(f"/proc/{pid}/status")
-    peak = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
-    return 1024 * int(peak[1]) / 1e6 if peak else psutil.Process(pid).memory_info().rss / 1e6

@@ -48,14 +48,15 @@ def rows(work: str, model: str, sides: Sequence[Side]) -> Iterator[dict[str, Any
         }
 
 
-def machine() -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, Any]:
     """The machine and versions that the numbers hold for."""
     cpu = torch.cpu.get_capabilities()
     return {
         "processor": cpu.get("cpu_name") or platform.processor(),
         "instruction_sets": [name for name in INSTRUCTION_SETS if cpu.get(name)],
         "held_back_to": {name: os.environ[name] for name in HOLD_BACK if name in os.environ},
-        "gflops": gflops(),
+        "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
+        "gflops": gflops(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

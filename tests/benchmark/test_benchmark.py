@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from lm.benchmark import learning
@@ -17,7 +18,7 @@ from lm.benchmark.race import Side, race
 from lm.benchmark.report import LIMIT, chart, rows, table
 from lm.errors import UserError
 from scripts.benchmark import races
-from tests.conftest import CONF, wait_for
+from tests.conftest import CONF, needs_gpu, wait_for
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
@@ -74,11 +75,35 @@ def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(
         ("rounds=0", "rounds=0 given, but it must be at least 1"),
         ("learn.steps=0", "steps=0 given, but it must be at least 1"),
         ("chunks=[x]", "chunks=['x'] given, but it must be of type list"),
+        ("accelerator=tpu", "accelerator=tpu given, but it must be one of cpu, gpu"),
+        ('models.gru.overrides=["trainer.max_epochs=x"]', "trainer.max_epochs=x given, but it must be of type"),
     ],
 )
 def test_what_cannot_be_run_is_refused_by_name(override, message):
     with pytest.raises(UserError, match=re.escape(message)):
         plan(override)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_refused_before_any_race():
+    with pytest.raises(UserError, match=r"trainer.accelerator=gpu .* this machine has 0 CUDA GPUs"):
+        plan("accelerator=gpu", "only=[gru]", "work=[train]")
+
+
+@needs_gpu
+@pytest.mark.slow
+def test_all_work_runs_on_a_gpu(text_folder, tmp_path):
+    sampled = 'sides.sampled=["model/head=sampled","model.head.num_frequent=5"]'
+    options = [
+        "accelerator=gpu",
+        "work=[train,loss,evaluate,generate,streams]",
+        "models.transformer.sides=[fast,sampled]",
+    ]
+    done = run_benchmark(text_folder, tmp_path, *options, sampled, "only=[transformer]", "chunks=[20]")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "speed.json").read_text())
+    assert report["machine"]["gpu"]
+    assert all(row["MB"] >= 0 for row in report["rows"])
 
 
 def test_ratios_are_to_the_first_side_and_losses_of_the_last_third():
