@@ -20,9 +20,10 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The negative log-likelihood in nats of each target: `[N, H]`, `[V, H]`, `[V]`, `[N]` → `[N]`.
 
-    Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64).
-    The loss of a target IGNORE_INDEX is zero. Only probabilities, `[N, V]` in the precision of the products, are kept
-    for the backward pass.
+    Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64); but
+    where a backward pass follows 16-bit products, so are probabilities, which rounds the loss by up to 2^-9 nats in
+    bfloat16. The loss of a target IGNORE_INDEX is zero. Only probabilities, `[N, V]` in the precision of the products,
+    are kept for the backward pass.
 
     The softmax of all words is that of a block times one factor per row, exp(log-sum-exp of the block - log-sum-exp of
     all). The backward pass puts that factor into the rows of `hidden` instead of the probabilities, so that it consists
@@ -69,11 +70,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # 1. the softmax of each block, and its log-sum-exp: the largest logit minus the log of that one's probability
         kept, log_sum_exps = [], []
         for words in _blocks(matrix, block):
-            logits = F.linear(features, matrix[words], biases[words]).to(sum_dtype)
+            logits = F.linear(features, matrix[words], biases[words])
+            if not backward_follows:  # which takes 16 bits; rounded from fp32 they would take twice the time
+                logits = logits.to(sum_dtype)
             probs = logits.softmax(1)
-            log_sum_exps.append(logits.amax(1) - probs.amax(1).log())
+            log_sum_exps.append(logits.amax(1).to(sum_dtype) - probs.amax(1).to(sum_dtype).log())
             if backward_follows:
-                kept.append(probs.to(dtype))
+                kept.append(probs)
         # 2. the log-sum-exp of all blocks, and the targets' own logits
         of_blocks = torch.stack(log_sum_exps)
         log_sum_exp = of_blocks.logsumexp(0)

@@ -77,6 +77,16 @@ def test_autocast_gives_fp32_losses_and_gradients_as_close_to_fp32_as_plain_auto
         assert relative_error(gradient, reference) < min(1e-2, 1.1 * relative_error(plain_gradient, reference))
 
 
+def test_a_16_bit_loss_is_rounded_only_where_a_backward_pass_follows():
+    *exact, targets = parts(64, 32, 500)
+    hidden, weight, bias = (tensor.detach().bfloat16() for tensor in exact)
+    expected = F.cross_entropy(F.linear(hidden, weight, bias).float(), targets, reduction="none")
+    torch.testing.assert_close(linear_cross_entropy(hidden, weight, bias, targets), expected, atol=3e-2, rtol=0)
+    rounded = linear_cross_entropy(hidden.requires_grad_(), weight, bias, targets)
+    precise = linear_cross_entropy(hidden.detach(), weight, bias, targets)
+    assert 0 < (rounded - precise).abs().max() < 2**-8
+
+
 def test_frequent_words_keep_all_of_their_gradient_in_16_bits():
     hidden, weight = (
         torch.ones(2000, 2, dtype=torch.bfloat16),
