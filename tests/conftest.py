@@ -22,6 +22,10 @@ from lm.data import EOS, UNK, Vocabulary
 from lm.models import CausalLM
 from lm.models.recurrent import CELLS
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers, and the processes they start, share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 V = 30
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 HAS_SWEEP = find_spec("optuna") is not None and find_spec("hydra_plugins") is not None

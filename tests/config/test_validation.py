@@ -32,7 +32,7 @@ def marked(option):
     return pytest.param(option, marks=needs_sweep) if option.startswith("hparams_search") else option
 
 
-@pytest.mark.parametrize("option", map(marked, options("train")))
+@pytest.mark.parametrize("option", list(map(marked, options("train"))))
 def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
     config = composed(option, *(["data.root=x"] if option.startswith("data=") else []))
     if "trainer" in option:

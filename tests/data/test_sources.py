@@ -160,7 +160,7 @@ def test_a_folder_that_may_only_be_read_is_enough(text_folder, tmp_path):
     user = os.geteuid()
     if user == 0:  # who may write anywhere
         os.chown(cache, NOBODY, NOBODY)
-        for parent in (tmp_path, *tmp_path.parents[:2]):
+        for parent in (tmp_path, *tmp_path.parents[:3]):
             parent.chmod(parent.stat().st_mode | 0o011)
         os.seteuid(NOBODY)
     try:
