@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lm.benchmark.race import Side, started, step
 from lm.evaluation.perplexity import perplexity
@@ -75,5 +76,9 @@ def curves(rows: Sequence[dict[str, Any]]) -> Figure:
         axis.plot([time / 60 for time in times], perplexities, marker=marker, label=row["side"])
     axis.axhline(rows[0]["perplexity"], color="black", linewidth=0.8, linestyle=":")
     axis.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel="validation perplexity")
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        each.set_major_formatter("{x:g}")
+        each.set_minor_formatter(NullFormatter())
     axis.legend()
     return figure
