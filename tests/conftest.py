@@ -50,9 +50,11 @@ VARIANTS = {  # of conf/model/transformer.yaml
 }
 TRANSFORMERS = ("transformer", *VARIANTS)
 CORES = (*MODELS, *VARIANTS)
+DROPOUTS = ("dropout", "output_dropout", "embedding_dropout", "input_dropout", "weight_dropout")
 SMALL_SIZES = {
     "embedding_size": 12,
     "hidden_size": 12,
+    "last_size": 12,
     "feedforward_size": 20,
     "num_layers": 2,
     "num_heads": 2,
@@ -61,6 +63,7 @@ SMALL_SIZES = {
     "div_value": 2.0,
     "num_frequent": 4,
     "num_sampled": 10,
+    "tie_weights": False,
 }
 
 
@@ -71,7 +74,7 @@ def model_config(*overrides: str) -> dict:
 
 def small_model_config(name: str, *overrides: str, dropout: float = 0.0, **values: object) -> dict:
     """The config of a model with a core of CORES, in which `values` and small sizes replace those of the same key."""
-    values = SMALL_SIZES | {"dropout": dropout, "output_dropout": dropout} | values
+    values = SMALL_SIZES | dict.fromkeys(DROPOUTS, dropout) | values
     config = copy.deepcopy(model_config(f"model={'transformer' if name in VARIANTS else name}", *overrides))
     for part in (config, config["embedding"], config["core"], config["head"]):
         part |= {key: value for key, value in values.items() if key in part}

@@ -69,7 +69,7 @@ _KEYS = {
     _whole(1, 1024, -1, "auto"): "trainer.devices fabric.devices",
     _whole(1, 10**5): """
         num_beams num_samples streams callbacks.sample_text.words model.embedding.embedding_size model.core.hidden_size
-        model.core.feedforward_size model.core.num_heads trainer.num_nodes""",
+        model.core.feedforward_size model.core.last_size model.core.num_heads trainer.num_nodes""",
     _whole(1, 10**6): """
         no_repeat_ngram_size rounds steps words chunks learn.steps learn.windows learn.rounds
         callbacks.tensorboard_layout.words data.batch_size data.bptt data.eval_batch_size
@@ -92,13 +92,14 @@ _KEYS = {
     Range(0, 1): "optimizer.dampening hydra.sweeper.max_failure_rate",
     Range(0, 1, above=True): "min_p top_p optimizer.eps",
     Range(0, 1, below=True): """
-        model.core.dropout model.core.layer_dropout model.output_dropout optimizer.betas optimizer.momentum
+        model.core.dropout model.core.layer_dropout model.core.input_dropout model.core.weight_dropout
+        model.output_dropout model.embedding_dropout optimizer.betas optimizer.momentum
         scheduler.warmup_ratio
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",
     Range(0, 100): "length_penalty",
     Range(0, 1000): "evaluation.cache.theta evaluation.cache.candidates.theta",
-    Range(0, 10**6): "optimizer.weight_decay regularizer.ar.alpha regularizer.tar.beta",
+    Range(0, 10**6): "optimizer.weight_decay regularizer.ar.alpha regularizer.tar.beta regularizer.l2.weight",
     Range(0, 10**6, above=True): """
         callbacks.resumable_checkpoint.every_n_minutes optimizer.lr trainer.gradient_clip_val
         trainer.strategy.timeout_minutes evaluation.dynamic.lr evaluation.dynamic.candidates.lr

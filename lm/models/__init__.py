@@ -9,6 +9,7 @@ from lm.models.recurrent import RecurrentCore
 from lm.models.sampled import SampledHead
 from lm.models.state import State, map_state
 from lm.models.transformer import TransformerCore
+from lm.models.weight_drop import WeightDropCore
 
 __all__ = [
     "AdaptiveEmbedding",
@@ -23,5 +24,6 @@ __all__ = [
     "State",
     "TokenEmbedding",
     "TransformerCore",
+    "WeightDropCore",
     "map_state",
 ]

@@ -9,7 +9,7 @@ from lm.models.core import Core
 from lm.models.embedding import Embedding
 from lm.models.heads import Head
 from lm.models.state import State
-from lm.ops import Dropout
+from lm.ops import Dropout, LockedDropout
 
 
 class CausalLM(nn.Module):
@@ -21,6 +21,9 @@ class CausalLM(nn.Module):
         core: makes the core, given the embedding's size.
         head: makes the head, given the core's output size and the embedding (to tie its weights).
         output_dropout: the rate of dropout between core and head.
+        locked_dropout: whether its mask is drawn once for all steps of a window (Gal and Ghahramani 2016).
+        embedding_dropout: the rate at which words are dropped from a window, all their vectors at once (Gal and
+            Ghahramani 2016); of the inputs only, tied weights or not.
     """
 
     def __init__(
@@ -30,12 +33,15 @@ class CausalLM(nn.Module):
         core: Callable[[int], Core],
         head: Callable[[int, Embedding], Head],
         output_dropout: float = 0.0,
+        locked_dropout: bool = False,
+        embedding_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        probability(output_dropout=output_dropout)
+        probability(output_dropout=output_dropout, embedding_dropout=embedding_dropout)
         self.embedding = embedding(vocabulary_size)
         self.core = core(self.embedding.embedding_dim)
-        self.output_dropout = Dropout(output_dropout)
+        self.embedding_dropout = Dropout(embedding_dropout)
+        self.output_dropout = LockedDropout(output_dropout) if locked_dropout else Dropout(output_dropout)
         self.head = head(self.core.output_size, self.embedding)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -59,4 +65,12 @@ class CausalLM(nn.Module):
     def hidden_states(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The core's outputs, before dropout and head: `[T, B]` → `[T, B, H]`, and the next state."""
         state = self.core.initial_state(tokens.size(1)) if state is None else state
-        return self.core(self.embedding(tokens), state)
+        return self.core(self._embedded(tokens), state)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        """The vectors of the tokens, those of dropped words zero: `[T, B]` → `[T, B, E]`."""
+        vectors = self.embedding(tokens)
+        if not self.training or not self.embedding_dropout.p:
+            return vectors
+        scale = self.embedding_dropout(vectors.new_ones(self.embedding.num_embeddings))
+        return vectors * scale[tokens][..., None]

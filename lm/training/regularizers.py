@@ -25,6 +25,11 @@ def temporal_activation_regularization(output: Tensor, dropped_output: Tensor, m
     return beta * _mean_square(output[1:] - output[:-1])
 
 
+def l2(output: Tensor, dropped_output: Tensor, model: CausalLM, weight: float) -> Tensor:
+    """L2: `weight` times the sum of all squared weights; unlike decoupled decay it passes through clipping and Adam."""
+    return weight * torch.stack([each.to(torch.float32).square().sum() for each in model.parameters()]).sum()
+
+
 def _mean_square(values: Tensor) -> Tensor:
     """The mean in at least fp32; zero if there are no values, as for TAR in a window of one step."""
     values = values.to(torch.promote_types(values.dtype, torch.float32))

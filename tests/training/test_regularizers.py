@@ -10,7 +10,7 @@ from lm.config.overrides import check_command_line
 from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
 from lm.models import SoftmaxHead
-from lm.training.regularizers import activation_regularization, temporal_activation_regularization
+from lm.training.regularizers import activation_regularization, l2, temporal_activation_regularization
 from scripts.train import train
 from tests.conftest import ADAM, CORES, V, composed, make_model, tiny_config
 from tests.training.test_module import Recorder, make_module, make_trainer
@@ -29,6 +29,15 @@ def test_they_are_their_definitions():
     dropped = 2 * output * torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 1.0]]])
     assert AR(output, dropped, None).item() == pytest.approx(2 * (2**2 + 2**2) / 6)
     assert TAR(output, dropped, None).item() == pytest.approx(3 * (2**2 + 3**2 + 3**2 + 1**2) / 4)
+
+
+def test_l2_is_the_weighted_sum_of_squares_and_its_gradient_that_of_weight_decay():
+    model = make_model("lstm", tie_weights=True)
+    squares = sum(weight.detach().double().square().sum() for weight in model.parameters())
+    penalty = l2(None, None, model, weight=0.01)
+    assert penalty.item() == pytest.approx(0.01 * squares.item(), rel=1e-5)
+    [gradient] = torch.autograd.grad(penalty, [model.head.decoder.weight])
+    torch.testing.assert_close(gradient, 2 * 0.01 * model.head.decoder.weight)
 
 
 def test_tar_of_a_single_step_is_zero():

@@ -1,0 +1,77 @@
+"""AWD-LSTM's core: recurrent layers whose hidden-to-hidden weights are dropped (Merity, Keskar and Socher 2018)."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lm.config.checks import at_least, one_of, probability
+from lm.models.recurrent import CELLS
+from lm.models.stacked import RecurrentLayer, StackedCore
+from lm.models.state import State
+from lm.ops import Dropout, without_onednn
+
+RECURRENT_WEIGHT = "weight_hh_l0"  # torch's name of a layer's hidden-to-hidden weights
+
+
+class WeightDropCore(StackedCore):
+    """Recurrent layers with DropConnect (Wan et al. 2013) on their hidden-to-hidden weights.
+
+    Args:
+        input_size: E, the size of the embedded tokens.
+        cell: a key of CELLS.
+        hidden_size: of the layers but the last one.
+        num_layers: the number of layers.
+        dropout: see `StackedCore`, also for `input_dropout` and `locked_dropout`.
+        weight_dropout: the dropout probability of the hidden-to-hidden weights.
+        last_size: H, the size of the last layer, such as E to tie weights; None means `hidden_size`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        cell: str,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        input_dropout: float | None = None,
+        weight_dropout: float = 0.0,
+        locked_dropout: bool = True,
+        last_size: int | None = None,
+    ) -> None:
+        one_of(CELLS, cell=cell)
+        at_least(1, hidden_size=hidden_size, num_layers=num_layers, last_size=last_size)
+        probability(weight_dropout=weight_dropout)
+        last_size = hidden_size if last_size is None else last_size
+        sizes = [input_size, *[hidden_size] * (num_layers - 1), last_size]
+        layers = [WeightDropLayer(CELLS[cell], sizes[i], sizes[i + 1], weight_dropout) for i in range(num_layers)]
+        super().__init__(layers, dropout, input_dropout, locked_dropout)
+
+
+class WeightDropLayer(RecurrentLayer):
+    """A layer of torch's own, called with a dropped copy of its hidden-to-hidden weights.
+
+    One mask holds for all steps of a window. The layer keeps torch's fused kernels, its weights and their names.
+    """
+
+    def __init__(
+        self, cell: Callable[..., nn.RNNBase], input_size: int, output_size: int, weight_dropout: float
+    ) -> None:
+        super().__init__(output_size=output_size)
+        self.rnn = cell(input_size, output_size)
+        self.weight_dropout = Dropout(weight_dropout)
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        one_step = inputs.size(0) == 1 and not torch.is_grad_enabled()
+        with without_onednn() if one_step else nullcontext():
+            if not self.training or not self.weight_dropout.p:
+                return self.rnn(inputs, state)
+            dropped = {RECURRENT_WEIGHT: self.weight_dropout(getattr(self.rnn, RECURRENT_WEIGHT))}
+            return functional_call(self.rnn, dropped, (inputs, state))
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros `[1, B, O]`; for an LSTM a pair, hidden and cell."""
+        zeros = next(self.parameters()).new_zeros(1, batch_size, self.output_size)
+        return (zeros, zeros) if isinstance(self.rnn, nn.LSTM) else zeros
