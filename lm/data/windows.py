@@ -55,7 +55,7 @@ def split_length(length: int, bptt: int) -> list[int]:
 def jittered_lengths(length: int, bptt: int, generator: torch.Generator) -> list[int]:
     """Cut `length` steps into windows of random length around `bptt`, the last one shorter.
 
-    N(bptt, 5) for 95 % of them and N(bptt / 2, 5) for the rest, at least 5 (Merity et al. 2017, section 5).
+    N(bptt, 5) for 95 % of them and N(bptt / 2, 5) for the rest, at least 5 (Merity et al. 2018, arXiv:1708.02182).
     """
     lengths: list[int] = []
     while length > 0:

@@ -1,5 +1,8 @@
 """Weight drop, locked dropout and embedding dropout against loops with the same masks; off, they change nothing."""
 
+import copy
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +11,8 @@ from lm.errors import UserError
 from lm.models import WeightDropCore
 from lm.models.recurrent import CELLS
 from lm.models.weight_drop import RECURRENT_WEIGHT, WeightDropLayer
-from lm.ops import Dropout, LockedDropout
-from tests.conftest import RECURRENT, V, make_model
+from lm.ops import Dropout, LockedDropout, has_bfloat16_lstm
+from tests.conftest import RECURRENT, V, make_model, needs_gpu
 
 CELL = {
     "rnn_tanh": lambda: nn.RNNCell(3, 4),
@@ -50,6 +53,31 @@ def test_without_weight_drop_or_in_evaluation_a_layer_is_torchs_own(training):
     assert torch.equal(layer(inputs, layer.initial_state(2))[0], theirs(inputs)[0])
 
 
+@pytest.mark.skipif(not has_bfloat16_lstm(), reason="needs oneDNN's LSTM in bfloat16")
+def test_a_layer_with_dropped_weights_keeps_onednns_lstm_in_bfloat16():
+    layer = WeightDropLayer(nn.LSTM, 16, 16, 0.5)
+    inputs = torch.randn(3, 2, 16)
+    with torch.autocast("cpu", torch.bfloat16), torch.profiler.profile() as profile:
+        outputs, _ = layer(inputs, layer.initial_state(2))
+    assert outputs.dtype == torch.bfloat16
+    assert "aten::mkldnn_rnn_layer" in {event.name for event in profile.events()}
+
+
+@needs_gpu
+@pytest.mark.parametrize("autocast", [False, True])
+def test_on_a_gpu_dropped_weights_are_flattened_without_a_warning_and_evaluation_uses_all_weights(autocast):
+    layer = WeightDropLayer(nn.LSTM, 16, 16, 0.5).cuda()
+    inputs = torch.randn(3, 2, 16, device="cuda")
+    before = copy.deepcopy(layer).eval()
+    with warnings.catch_warnings(), torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+        warnings.filterwarnings("error", message="RNN module weights are not part of single contiguous chunk")
+        for _ in range(2):
+            layer(inputs, layer.initial_state(2))[0].float().sum().backward()
+        expected, _ = before(inputs, before.initial_state(2))
+        torch.testing.assert_close(layer.eval()(inputs, layer.initial_state(2))[0], expected)
+    assert all(weight.grad is not None for weight in layer.parameters())
+
+
 def test_layers_have_the_sizes_of_the_config_and_the_last_one_its_own():
     core = WeightDropCore(3, "gru", hidden_size=8, num_layers=3, dropout=0.1, last_size=5)
     assert [(layer.rnn.input_size, layer.rnn.hidden_size) for layer in core.layers] == [(3, 8), (8, 8), (8, 5)]
@@ -67,6 +95,8 @@ def test_locked_dropout_has_one_mask_for_all_steps_and_keeps_the_mean():
     assert abs(dropped - 0.3 * 20_000) < 4 * (0.3 * 0.7 * 20_000) ** 0.5
     assert scale.max().item() == pytest.approx(1 / 0.7, rel=1e-3)
     assert torch.equal(LockedDropout(0.3).eval()(inputs), inputs)
+    assert torch.equal(LockedDropout(0.0)(inputs), inputs)
+    assert LockedDropout(0.3)(inputs.bfloat16()).dtype == torch.bfloat16
 
 
 def test_locked_dropout_of_the_outputs_reaches_the_head():

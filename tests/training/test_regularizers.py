@@ -31,7 +31,7 @@ def test_they_are_their_definitions():
     assert TAR(output, dropped, None).item() == pytest.approx(3 * (2**2 + 3**2 + 3**2 + 1**2) / 4)
 
 
-def test_l2_is_the_weighted_sum_of_squares_and_its_gradient_that_of_weight_decay():
+def test_l2_is_the_weighted_sum_of_squares_and_its_gradient_that_of_twice_its_weight_decay():
     model = make_model("lstm", tie_weights=True)
     squares = sum(weight.detach().double().square().sum() for weight in model.parameters())
     penalty = l2(None, None, model, weight=0.01)
