@@ -4,7 +4,7 @@ import pytest
 
 from lm.config.overrides import check_command_line
 from lm.errors import UserError
-from tests.conftest import needs_sweep
+from tests.conftest import MODELS, needs_sweep
 
 
 def refusal(command: str) -> str:
@@ -58,7 +58,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(command, message):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("train model=LSTM", "did you mean model=lstm? The options are gru, lstm, rnn_relu, rnn_tanh, transformer."),
+        ("train model=LSTM", f"did you mean model=lstm? The options are {', '.join(MODELS)}."),
         ("train -m model=lstm,LSTM", "did you mean model=lstm?"),
         ("train model=null", "model=None given, but there is no such option"),
         ("train model/head=adaptiv", "did you mean model/head=adaptive? The options are "),

@@ -36,6 +36,7 @@ RUNS = {
         *("model=gru", *ADAM, "model/head=sampled"),
         *("model.head.num_frequent=4", "model.head.num_sampled=6", "model.head.tie_weights=true"),
     ),
+    "weight drop, locked and embedding dropout": ("model=awd_lstm", *ADAM, "regularizer=l2"),
 }
 
 
