@@ -54,7 +54,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
 
     imported()
     lightning.seed_everything(config.seed, verbose=False)
-    callbacks = list(instantiate(config.callbacks).values())
+    averaging = [instantiate(config.averaging)] if config.averaging else []
+    callbacks = [*averaging, *instantiate(config.callbacks).values()]
     loggers = list(instantiate(config.logger).values())
     keeps_checkpoints = "checkpoint" in config.callbacks
     parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}

@@ -57,7 +57,8 @@ _KEYS = {
     _whole(0, 10**6, -1): "callbacks.checkpoint.save_top_k trainer.num_sanity_val_steps",
     _whole(0, 10**6, True, False): "trainer.fast_dev_run",
     _whole(0, 10**9): """
-        max_words scheduler.patience scheduler.warmup_steps trainer.min_epochs trainer.min_steps
+        max_words averaging.non_monotone_interval scheduler.patience
+        scheduler.warmup_steps trainer.min_epochs trainer.min_steps
         trainer.reload_dataloaders_every_n_epochs hydra.sweeper.sampler.n_startup_trials""",
     _whole(0, 10**9, -1): "trainer.max_epochs",
     _whole(0, 10**12, -1): "trainer.max_steps",
@@ -78,7 +79,8 @@ _KEYS = {
     _whole(1, 10**6, -1): "trainer.profiler.row_limit",
     _whole(1, 10**7): "evaluation.cache.window",
     _whole(1, 10**9): """
-        max_lines max_sentences top_k callbacks.checkpoint.every_n_epochs callbacks.checkpoint.every_n_train_steps
+        max_lines max_sentences top_k averaging.every_n_steps
+        callbacks.checkpoint.every_n_epochs callbacks.checkpoint.every_n_train_steps
         callbacks.resumable_checkpoint.every_n_steps data.min_count trainer.check_val_every_n_epoch
         trainer.log_every_n_steps evaluation.dynamic.statistics.windows hydra.launcher.timeout_min""",
     _whole(1, 2**31 - 1): "model.embedding.cutoffs model.head.cutoffs model.head.num_frequent model.head.num_sampled",
@@ -94,7 +96,7 @@ _KEYS = {
     Range(0, 1, below=True): """
         model.core.dropout model.core.layer_dropout model.core.input_dropout model.core.weight_dropout
         model.output_dropout model.embedding_dropout optimizer.betas optimizer.momentum
-        scheduler.warmup_ratio
+        scheduler.warmup_ratio averaging.decay averaging.start_ratio
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",
     Range(0, 100): "length_penalty",

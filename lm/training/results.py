@@ -14,7 +14,7 @@ from lm.evaluation.perplexity import verdict
 from lm.files.text import json_text, write_text
 from lm.training.loggers import tensorboard
 
-COMPARED = ("model", "optimizer", "scheduler", "regularizer", "data", "seed", "trainer")
+COMPARED = ("model", "optimizer", "scheduler", "regularizer", "averaging", "data", "seed", "trainer")
 NAMES = {"val": "validation", "test": "test"}
 
 

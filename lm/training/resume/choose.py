@@ -19,7 +19,7 @@ from lm.data import Corpus
 from lm.errors import UserError
 from lm.training.resume.validation import check_resumable
 
-SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "seed")  # what must not change
+SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "averaging", "seed")  # what must not change
 # the location of the text may change: `check_same_text` compares the text itself
 FREE = ("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained")
 KEY = "resume"  # the key of `lm.training.resume.ResumableCheckpoint`'s entry in a checkpoint

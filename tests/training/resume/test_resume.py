@@ -37,6 +37,7 @@ RUNS = {
         *("model.head.num_frequent=4", "model.head.num_sampled=6", "model.head.tie_weights=true"),
     ),
     "weight drop, locked and embedding dropout": ("model=awd_lstm", *ADAM, "regularizer=l2"),
+    "averaged weights": ("model=lstm", *ADAM, "averaging=ema", "trainer.val_check_interval=0.3"),
 }
 
 
@@ -68,6 +69,7 @@ def assert_same_end(first: dict, second: dict) -> None:
     torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=0)
     torch.testing.assert_close(first["optimizer_states"], second["optimizer_states"], rtol=0, atol=0)
     assert first["lr_schedulers"] == second["lr_schedulers"]
+    torch.testing.assert_close(first.get("averaging"), second.get("averaging"), rtol=0, atol=0)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,12 @@ def kill(process: subprocess.Popen, chooser: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model", [("model=transformer",), ("model=gru", "model/head=adaptive", "model.head.cutoffs=[6]")]
+    "model",
+    [
+        ("model=transformer",),
+        ("model=gru", "model/head=adaptive", "model.head.cutoffs=[6]"),
+        ("model=lstm", "averaging=ema"),
+    ],
 )
 def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoints(model, text_folder, tmp_path):
     overrides = (*model, "optimizer.lr=0.5", "trainer.precision=32-true", "model.core.dropout=0")
