@@ -67,6 +67,12 @@ def test_an_unknown_key_is_refused_with_a_suggestion(command, message):
         ("train +experiment=quikstart", "did you mean experiment=quickstart?"),
         ("train +experiment=quickstart", "leave out the +"),
         ("train experiment=pytorch_examples", "pytorch_examples/gru, pytorch_examples/lstm,"),
+        (
+            "train regularizer=[ar_tar,zloss]",
+            "regularizer=zloss given, but there is no such option: did you mean regula",
+        ),
+        ("train -m regularizer=ar_tar,[ar_tar,zloss]", "did you mean regularizer=z_loss?"),
+        ("train model=[lstm,gru]", "there is no such option"),
         ("train learning_rate=foo", "rnn_relu_sgd, "),
         pytest.param("train hydra/launcher=jobli", "did you mean hydra/launcher=joblib?", marks=needs_sweep),
         ("evaluate ckpt=x evaluation.cache=neural", "did you mean evaluation/cache=neural?"),
@@ -87,6 +93,8 @@ def test_what_hydra_cannot_read_is_one_line(argument):
     [
         "train -m model=lstm,gru optimizer.lr=1,5",
         "train -m model=glob(*) seed=range(3)",
+        "train regularizer=[ar_tar,z_loss] ~regularizer.tar",
+        "train -m regularizer=none,[ar_tar,z_loss]",
         pytest.param("train -m hparams_search=optuna optimizer.lr=interval(1,40)", marks=needs_sweep),
         "train experiment=pytorch_examples/lstm",
         "train +trainer.max_time=00:01:00 +optimizer.nesterov=true",
