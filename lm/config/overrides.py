@@ -206,7 +206,7 @@ def _check_option(override: Override, options: Mapping[str, list[str]]) -> None:
 def _options_of(value: Any, group: str) -> list[Any]:
     """The options that a value chooses: one, or those of a list, where the entries of several options add up."""
     several = group in ENTRIES and str(value).startswith("[")
-    return re.findall(r"[^][,' ]+", str(value)) if several else [value]
+    return (several and re.findall(r"[^][,' ]+", str(value))) or [value]
 
 
 def _check_sweep_extra(option: str) -> None:

@@ -69,6 +69,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(command, message):
         ("train experiment=pytorch_examples", "pytorch_examples/gru, pytorch_examples/lstm,"),
         ("train regularizer=[ar_tar,zloss]", "regularizer=zloss given, but there is no such option: did"),
         ("train -m regularizer=ar_tar,[ar_tar,zloss]", "did you mean regularizer=z_loss?"),
+        ("train regularizer=[]", "regularizer=[] given, but there is no such option. The options are ar_tar, "),
         ("train model=[lstm,gru]", "there is no such option"),
         ("train learning_rate=foo", "rnn_relu_sgd, "),
         pytest.param("train hydra/launcher=jobli", "did you mean hydra/launcher=joblib?", marks=needs_sweep),
