@@ -63,6 +63,7 @@ SMALL_SIZES = {
     "div_value": 2.0,
     "num_frequent": 4,
     "num_sampled": 10,
+    "num_experts": 3,
     "tie_weights": False,
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from importlib.util import find_spec
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def _check_option(override: Override, options: Mapping[str, list[str]]) -> None:
         return  # Hydra's own business
     if group not in options:
         _refuse_unknown(override, group, options)
-    for value in _values(override):
+    for value in chain.from_iterable(_options_of(each, group) for each in _values(override)):
         _check_sweep_extra(str(value))
         if value in ("null", *options[group]):
             continue
@@ -200,6 +201,12 @@ def _check_option(override: Override, options: Mapping[str, list[str]]) -> None:
         raise UserError(f"{given} there is no such option{meant} The options are {', '.join(options[group])}.")
     if override.is_add() or override.is_force_add():
         raise UserError(f"{override.input_line} given, but {group} is there already: leave out the +.")
+
+
+def _options_of(value: Any, group: str) -> list[Any]:
+    """The options that a value chooses: one, or those of a list, where the entries of several options add up."""
+    several = group in ENTRIES and str(value).startswith("[")
+    return (several and re.findall(r"[^][,' ]+", str(value))) or [value]
 
 
 def _check_sweep_extra(option: str) -> None:

@@ -64,7 +64,9 @@ _KEYS = {
     _whole(0, 10**12, -1): "trainer.max_steps",
     _whole(0, 2**32 - 1): "seed data.seed hydra.sweeper.sampler.seed",  # the limit of Lightning and numpy
     _whole(1, 100): "callbacks.log_prob_heat_map.streams",
-    _whole(1, 1000): "callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers",
+    _whole(1, 1000): """
+        callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers
+        model.head.num_experts""",
     _whole(1, 1024): "hydra.sweeper.n_jobs",
     _whole(1, 1024, -1): "hydra.launcher.n_jobs",
     _whole(1, 1024, -1, "auto"): "trainer.devices fabric.devices",
@@ -97,11 +99,14 @@ _KEYS = {
         model.core.dropout model.core.layer_dropout model.core.input_dropout model.core.weight_dropout
         model.output_dropout model.embedding_dropout optimizer.betas optimizer.momentum
         scheduler.warmup_ratio averaging.decay averaging.start_ratio
+        model.head.latent_dropout regularizer.label_smoothing.epsilon
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",
     Range(0, 100): "length_penalty",
     Range(0, 1000): "evaluation.cache.theta evaluation.cache.candidates.theta",
-    Range(0, 10**6): "optimizer.weight_decay regularizer.ar.alpha regularizer.tar.beta regularizer.l2.weight",
+    Range(0, 10**6): """
+        optimizer.weight_decay regularizer.ar.alpha regularizer.tar.beta regularizer.l2.weight
+        regularizer.z_loss.coefficient""",
     Range(0, 10**6, above=True): """
         callbacks.resumable_checkpoint.every_n_minutes optimizer.lr trainer.gradient_clip_val
         trainer.strategy.timeout_minutes evaluation.dynamic.lr evaluation.dynamic.candidates.lr

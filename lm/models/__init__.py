@@ -1,10 +1,11 @@
 """Language models over token ids: embedding → core → head. Plain modules, independent of Lightning."""
 
 from lm.models.adaptive import AdaptiveEmbedding, AdaptiveHead
-from lm.models.causal_lm import CausalLM
+from lm.models.causal_lm import CausalLM, TrainingOutputs
 from lm.models.core import Core
 from lm.models.embedding import Embedding, TokenEmbedding
 from lm.models.heads import Head, SoftmaxHead
+from lm.models.mixture import MixtureHead
 from lm.models.recurrent import RecurrentCore
 from lm.models.sampled import SampledHead
 from lm.models.state import State, map_state
@@ -18,11 +19,13 @@ __all__ = [
     "Core",
     "Embedding",
     "Head",
+    "MixtureHead",
     "RecurrentCore",
     "SampledHead",
     "SoftmaxHead",
     "State",
     "TokenEmbedding",
+    "TrainingOutputs",
     "TransformerCore",
     "WeightDropCore",
     "map_state",

@@ -1,6 +1,7 @@
 """The model: tokens → embedding → core → head → log-probabilities, with the core's state passed in and returned."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -10,6 +11,23 @@ from lm.models.embedding import Embedding
 from lm.models.heads import Head
 from lm.models.state import State
 from lm.ops import Dropout, LockedDropout
+
+
+@dataclass
+class TrainingOutputs:
+    """A training window's loss and what it was computed from, for regularisers.
+
+    Attributes:
+        hidden: the core's outputs, `[T, B, H]`.
+        dropped: the same after dropout, as the head sees them.
+        nll: the head's training loss in nats of each target, `[T, B]`.
+        targets: `[T, B]`.
+    """
+
+    hidden: Tensor
+    dropped: Tensor
+    nll: Tensor
+    targets: Tensor
 
 
 class CausalLM(nn.Module):
@@ -56,11 +74,11 @@ class CausalLM(nn.Module):
 
     def training_nll(
         self, tokens: Tensor, targets: Tensor, state: State | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
-        """The head's training loss of each target, the core's outputs before and after dropout, and the next state."""
+    ) -> tuple[TrainingOutputs, State]:
+        """The head's training loss of each target, with what it was computed from, and the next state."""
         hidden, state = self.hidden_states(tokens, state)
         dropped = self.output_dropout(hidden)
-        return self.head.training_nll(dropped, targets), (hidden, dropped), state
+        return TrainingOutputs(hidden, dropped, self.head.training_nll(dropped, targets), targets), state
 
     def hidden_states(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The core's outputs, before dropout and head: `[T, B]` → `[T, B, H]`, and the next state."""

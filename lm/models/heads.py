@@ -30,6 +30,13 @@ class Head(nn.Module, ABC):
         """The training loss, shaped as `nll`; override it for a cheaper surrogate, such as a sampled softmax."""
         return self.nll(hidden, targets)
 
+    def logit_layer(self, hidden: Tensor) -> tuple[Tensor, nn.Linear]:
+        """The features `[T, B, E]` of the outputs, and the layer that maps them to the logits of a single softmax."""
+        raise UserError(
+            f"{type(self).__name__} given, but label smoothing and z-loss need a single softmax over all words: use "
+            "model/head=softmax or model/head=sampled, or leave out these regularizers."
+        )
+
 
 class SoftmaxHead(Head):
     """The full softmax: log_softmax(W h + b).
@@ -59,6 +66,9 @@ class SoftmaxHead(Head):
         features = self.projection(hidden).flatten(0, 1)
         nll = linear_cross_entropy(features, self.decoder.weight, self.decoder.bias, targets.flatten())
         return nll.view_as(targets)
+
+    def logit_layer(self, hidden: Tensor) -> tuple[Tensor, nn.Linear]:
+        return self.projection(hidden), self.decoder
 
 
 def projection(hidden_size: int, width: int) -> nn.Module:

@@ -3,7 +3,7 @@
 from functools import cached_property
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from lm.config.checks import at_least
 from lm.models.embedding import Embedding
@@ -13,43 +13,35 @@ from lm.ops import IGNORE_INDEX, SHAPE_MULTIPLE, linear_cross_entropy, select_ro
 EXCLUDED = -1e4  # added to a logit, it leaves no probability and no gradient, in 16 bits too
 
 
-class SampledHead(SoftmaxHead):
-    """The full softmax, whose training loss estimates the partition function by importance sampling.
+class CandidateSampler:
+    """Estimates the partition function by importance sampling, over candidate words that a training window shares.
 
-    The candidates of a training window are its targets, the most frequent words, and a sample of the others, drawn
-    again for each window and shared by all its positions. A sampled word's logit is corrected by -log π, its inclusion
-    probability, so that the sum of the candidates' exponentials is an unbiased estimate of the partition function
-    (Bengio and Senécal 2003; Jean et al. 2015). `log_prob`, `nll`, and the loss in evaluation mode are exact.
+    The candidates of a window are its targets, the most frequent words, and a sample of the others, drawn again for
+    each window. A sampled word's logit is corrected by -log π, its inclusion probability, so that the sum of the
+    candidates' exponentials is an unbiased estimate of the partition function (Bengio and Senécal 2003; Jean et al.
+    2015).
 
     Args:
-        hidden_size: see `SoftmaxHead`.
-        embedding: see `SoftmaxHead`.
-        tie_weights: see `SoftmaxHead`.
+        vocabulary_size: V.
         num_frequent: the number of the most frequent words, which are always candidates.
         num_sampled: the number of words sampled from the others; where there are no more, the loss is exact.
     """
 
-    def __init__(
-        self, hidden_size: int, embedding: Embedding, tie_weights: bool, num_frequent: int, num_sampled: int
-    ) -> None:
-        super().__init__(hidden_size, embedding, tie_weights)
+    def __init__(self, vocabulary_size: int, num_frequent: int, num_sampled: int) -> None:
         at_least(1, num_frequent=num_frequent, num_sampled=num_sampled)
-        self.num_frequent, self.num_sampled = num_frequent, num_sampled
+        self.vocabulary_size, self.num_frequent, self.num_sampled = vocabulary_size, num_frequent, num_sampled
 
     @cached_property
     def inclusion(self) -> Tensor:
         """The words' inclusion probabilities, `[V]`; no buffer, which would follow the model to 16 bits."""
-        return inclusion_probabilities(self.decoder.out_features, self.num_frequent, self.num_sampled)
+        return inclusion_probabilities(self.vocabulary_size, self.num_frequent, self.num_sampled)
 
-    def training_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        if not self.training:
-            return self.nll(hidden, targets)
-        flat = targets.flatten()
-        words, corrections = self.candidates(flat)
-        positions = torch.searchsorted(words, flat).where(flat != IGNORE_INDEX, IGNORE_INDEX)
-        weight = select_rows(self.decoder.weight, words)
-        bias = select_rows(self.decoder.bias, words) + corrections.to(self.decoder.bias.dtype)
-        return linear_cross_entropy(self.projection(hidden).flatten(0, 1), weight, bias, positions).view_as(targets)
+    def layer(self, decoder: nn.Linear, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The candidates' weights `[C, E]` and corrected biases `[C]`, and the targets' rows in them: `[N]` → `[N]`."""
+        words, corrections = self.candidates(targets)
+        rows = torch.searchsorted(words, targets).where(targets != IGNORE_INDEX, IGNORE_INDEX)
+        bias = select_rows(decoder.bias, words) + corrections.to(decoder.bias.dtype)
+        return select_rows(decoder.weight, words), bias, rows
 
     def candidates(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The distinct words of a training window, rising, and the corrections of their logits: `[N]` → `[C]`, `[C]`.
@@ -66,6 +58,33 @@ class SampledHead(SoftmaxHead):
         included[(~included).nonzero()[:padding]] = True
         words = included.nonzero().squeeze(1)
         return words, corrections[words]
+
+
+class SampledHead(SoftmaxHead):
+    """The full softmax, trained with a partition function that a CandidateSampler estimates.
+
+    `log_prob`, `nll`, and the loss in evaluation mode are exact.
+
+    Args:
+        hidden_size: see `SoftmaxHead`.
+        embedding: see `SoftmaxHead`.
+        tie_weights: see `SoftmaxHead`.
+        num_frequent: see `CandidateSampler`.
+        num_sampled: see `CandidateSampler`.
+    """
+
+    def __init__(
+        self, hidden_size: int, embedding: Embedding, tie_weights: bool, num_frequent: int, num_sampled: int
+    ) -> None:
+        super().__init__(hidden_size, embedding, tie_weights)
+        self.sampler = CandidateSampler(embedding.num_embeddings, num_frequent, num_sampled)
+
+    def training_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        if not self.training:
+            return self.nll(hidden, targets)
+        features = self.projection(hidden).flatten(0, 1)
+        weight, bias, rows = self.sampler.layer(self.decoder, targets.flatten())
+        return linear_cross_entropy(features, weight, bias, rows).view_as(targets)
 
 
 def inclusion_probabilities(vocabulary_size: int, num_frequent: int, num_sampled: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Checks for combinations of options that a run cannot honour, made before any training."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from lm.config.plain_data import check_plain
 from lm.config.validation import check, snapshot
 from lm.data import Windows
 from lm.errors import UserError
+from lm.models import CausalLM, TrainingOutputs
 from lm.ops import check_precision
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ METRICS = ("train/loss", "train/ppl", "train/lr", "train/grad_norm", "val/loss",
 
 
 def check_training_config(config: DictConfig) -> None:
-    """Check the whole config of a training run; build model, optimizer and schedule once.
+    """Check the whole config of a training run; build model, optimizer and schedule, and call the regularisers, once.
 
     The model is built on the meta device, for the largest vocabulary, so its own checks run before any text is read.
     """
@@ -37,6 +39,7 @@ def check_training_config(config: DictConfig) -> None:
     _check_optimizer(config)
     with torch.device("meta"):
         model = instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
+    _check_regularizers(config, model)
     check_precision(model, config.trainer.precision, config.trainer.accelerator, "trainer.precision")
     check_plain(snapshot(config), "config")  # else no checkpoint of this run could be loaded
 
@@ -102,6 +105,16 @@ def _check_optimizer(config: DictConfig) -> None:
             f"trainer.precision={config.trainer.precision} given, whose scaled gradients a fused optimizer lets nobody "
             "clip or measure: set optimizer.fused=false, or trainer.precision=bf16-mixed."
         )
+
+
+def _check_regularizers(config: DictConfig, model: CausalLM) -> None:
+    """Call the regularisers with a model on the meta device, so that their own checks run."""
+    with torch.device("meta"):
+        hidden, nll = torch.zeros(1, 1, model.core.output_size), torch.zeros(1, 1)
+        outputs = TrainingOutputs(hidden, hidden, nll, nll.long())
+        for each in instantiate(config.regularizer).values():
+            with suppress(RuntimeError):  # one that needs values, which the meta device has not
+                each(outputs, model)
 
 
 def _check_trainer(config: DictConfig) -> None:

@@ -91,12 +91,12 @@ class LitLanguageModel(LightningModule):
 
     def training_step(self, window: Window, batch_idx: int) -> Tensor:
         """The mean loss in nats of a window's targets, plus the penalties."""
-        nll, outputs, state = self.model.training_nll(window.inputs, window.targets, self.train_state)
+        outputs, state = self.model.training_nll(window.inputs, window.targets, self.train_state)
         self.train_state = self.model.core.carry(state)
-        self.train_loss.update(nll.detach(), window.targets)
-        loss = nll.mean()
+        self.train_loss.update(outputs.nll.detach(), window.targets)
+        loss = outputs.nll.mean()
         if self.regularizers:
-            penalty = torch.stack([each(*outputs, self.model) for each in self.regularizers.values()]).sum()
+            penalty = torch.stack([each(outputs, self.model) for each in self.regularizers.values()]).sum()
             self.train_penalty.update(penalty.detach() * window.targets.numel(), window.targets)
             loss = loss + penalty
         self.interval.batches += 1

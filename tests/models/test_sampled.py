@@ -87,7 +87,7 @@ def test_the_partition_function_is_unbiased(num_sampled, monkeypatch):
     logits = (hidden @ head.decoder.weight.T + head.decoder.bias).detach()
     target_logits = logits.gather(-1, targets[..., None]).squeeze(-1)
     estimates = []
-    for probability, uniform in samples_of_every_uniform(head.inclusion):
+    for probability, uniform in samples_of_every_uniform(head.sampler.inclusion):
         monkeypatch.setattr(sampled, "shared_uniform", lambda device, uniform=uniform: uniform)
         with torch.no_grad():
             estimates.append(probability * (head.training_nll(hidden, targets) + target_logits).exp())
@@ -127,7 +127,7 @@ def test_gradients_are_those_of_finite_differences(tie_weights, embedding_size):
 
 def test_candidates_are_the_targets_and_the_sample_padded_to_a_multiple_that_takes_no_part():
     head, (_, targets) = make_head(), window()
-    words, corrections = head.candidates(targets.flatten())
+    words, corrections = head.sampler.candidates(targets.flatten())
     assert (words.diff() > 0).all()
     assert len(words) % 64 == 0
     wanted = targets[targets != IGNORE_INDEX].unique()
@@ -135,13 +135,13 @@ def test_candidates_are_the_targets_and_the_sample_padded_to_a_multiple_that_tak
     included = corrections > EXCLUDED
     assert 60 <= included.sum() <= 60 + len(wanted)
     others = included & ~torch.isin(words, wanted)
-    assert torch.equal(corrections[others], -head.inclusion[words[others]].log())
+    assert torch.equal(corrections[others], -head.sampler.inclusion[words[others]].log())
 
 
 def test_rows_of_no_candidate_have_no_gradient_and_sgd_leaves_them_unchanged():
     head, (hidden, targets) = make_head(), window()
     torch.manual_seed(2)
-    words, corrections = head.candidates(targets.flatten())
+    words, corrections = head.sampler.candidates(targets.flatten())
     before = copy.deepcopy(head.state_dict())
     seeded_loss(head, hidden, targets).mean().backward()
     torch.optim.SGD(head.parameters(), lr=1.0).step()
@@ -183,9 +183,9 @@ def test_autocast_and_16_bit_weights_stay_close_to_fp64():
 def test_the_sample_follows_torchs_generator_and_changes_from_window_to_window():
     head, (_, targets) = make_head(), window()
     state = torch.get_rng_state()
-    first, second = (head.candidates(targets.flatten())[0] for _ in range(2))
+    first, second = (head.sampler.candidates(targets.flatten())[0] for _ in range(2))
     torch.set_rng_state(state)
-    assert torch.equal(first, head.candidates(targets.flatten())[0])
+    assert torch.equal(first, head.sampler.candidates(targets.flatten())[0])
     assert not torch.equal(first, second)
 
 

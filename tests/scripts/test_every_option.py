@@ -1,4 +1,4 @@
-"""Every core, head and embedding of conf/model trains, resumes and is exported; a new option is taken up by itself."""
+"""Every core, head, embedding and regulariser trains, resumes and is exported; a new option is taken up by itself."""
 
 from pathlib import Path
 
@@ -8,13 +8,14 @@ import torch
 from lm import LanguageModel
 from scripts.export import export
 from scripts.train import train
-from tests.conftest import EMBEDDINGS, HEADS, MODELS, composed, tiny_config
+from tests.conftest import EMBEDDINGS, HEADS, MODELS, composed, options, tiny_config
 
 SHORT = ("trainer.max_epochs=1", "trainer.limit_val_batches=2", "scheduler=constant", "optimizer.lr=0.1", "test=false")
 OPTIONS = [
     *(f"model={name}" for name in MODELS),
     *(f"model/head={name}" for name in HEADS),
     *(f"model/embedding={name}" for name in EMBEDDINGS),
+    *(f"regularizer={name}" for name in options("regularizer")),
 ]
 
 
