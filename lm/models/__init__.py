@@ -5,6 +5,8 @@ from lm.models.causal_lm import CausalLM
 from lm.models.core import Core
 from lm.models.embedding import Embedding, TokenEmbedding
 from lm.models.heads import Head, SoftmaxHead
+from lm.models.mogrifier import MogrifierCore
+from lm.models.qrnn import QRNNCore
 from lm.models.recurrent import RecurrentCore
 from lm.models.sampled import SampledHead
 from lm.models.state import State, map_state
@@ -18,6 +20,8 @@ __all__ = [
     "Core",
     "Embedding",
     "Head",
+    "MogrifierCore",
+    "QRNNCore",
     "RecurrentCore",
     "SampledHead",
     "SoftmaxHead",
