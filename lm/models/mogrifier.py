@@ -1,12 +1,15 @@
 """The Mogrifier LSTM (Melis et al. 2020): before each step, input and hidden state gate each other in turn."""
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lm.config.checks import at_least, probability
 from lm.models.stacked import RecurrentLayer, StackedCore
 from lm.models.state import State
-from lm.ops import LockedDropout, scan
+from lm.ops import LockedDropout, StepLinear, scan
 
 
 class MogrifierCore(StackedCore):
@@ -73,27 +76,27 @@ class MogrifierLayer(RecurrentLayer):
         self.rounds = nn.ModuleList(mogrifier(*sizes[i % 2], rank) for i in range(rounds))
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        rounds, weight, bias = self._matrices(inputs.device.type)
+        rounds, gates = self._products(inputs)
         mask = self.state_dropout(torch.ones_like(state[0]))[0] if self.training and self.state_dropout.p else None
-        if not rounds:  # the inputs' product does not depend on the state
-            inputs = inputs @ weight[: self.input_size] + bias
 
-        def step(state: State, inputs: Tensor) -> tuple[State, Tensor]:
+        def step(state: State, inputs: Tensor, *biases: Tensor) -> tuple[State, Tensor]:
             hidden, cell = state
+            bias = iter(biases)
             if mask is not None:
                 hidden = hidden * mask
-            for i, (matrices, round_bias) in enumerate(rounds):
-                if i % 2 == 0:
-                    inputs = inputs * product(hidden, matrices, round_bias).sigmoid()
+            for i, products in enumerate(rounds):
+                gate = inputs if i % 2 else hidden
+                for product in products:
+                    gate = product(gate, next(bias))
+                if i % 2:
+                    hidden = hidden * gate.sigmoid()
                 else:
-                    hidden = hidden * product(inputs, matrices, round_bias).sigmoid()
-            if rounds:
-                gates = torch.addmm(bias, torch.cat([inputs, hidden], dim=1), weight)
-            else:
-                gates = torch.addmm(inputs, hidden, weight[self.input_size :])
-            return self._lstm_step(gates, cell)
+                    inputs = inputs * gate.sigmoid()
+            rows = torch.cat([inputs, hidden], dim=1) if rounds else hidden
+            return self._lstm_step(gates(rows, next(bias)), cell)
 
-        (hidden, cell), outputs = scan(step, (state[0][0], state[1][0]), inputs)
+        biases = [product.biases for product in (*chain(*rounds), gates)]
+        (hidden, cell), outputs = scan(step, (state[0][0], state[1][0]), inputs, *biases)
         return outputs, (hidden[None], cell[None])
 
     def initial_state(self, batch_size: int) -> State:
@@ -110,20 +113,27 @@ class MogrifierLayer(RecurrentLayer):
         hidden = output_gate * cell.tanh()
         return (hidden, cell), hidden
 
-    def _matrices(self, device: str) -> tuple[list[tuple[list[Tensor], Tensor]], Tensor, Tensor]:
-        """Each round's matrices and bias, and the gates', in the precision of products.
+    def _products(self, inputs: Tensor) -> tuple[list[list[StepLinear]], StepLinear]:
+        """Those of each round and those of the gates, in the precision of products.
 
-        They absorb the factors 2 of the rounds before, which spares each step these multiplications.
+        Their weights absorb the factors 2 of the rounds before, which spares each step these multiplications.
         """
+        device, count = inputs.device.type, len(self.rounds)
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.gates.weight.dtype
+
+        def product(weight: Tensor, bias: Tensor) -> StepLinear:
+            return StepLinear(weight.T.to(dtype), bias.to(dtype).expand(*inputs.shape[:2], -1))
+
         rounds = []
-        for i, layers in enumerate(self.rounds):
-            first, *others = [layer.weight.T.to(dtype) for layer in layers]
-            rounds.append(([first * 2 ** ((i + 1) // 2), *others], layers[-1].bias.to(dtype)))
-        count, sizes = len(rounds), [self.input_size, self.output_size]
-        of_inputs, of_hidden = self.gates.weight.T.to(dtype).split(sizes)
-        weight = torch.cat([of_inputs * 2 ** ((count + 1) // 2), of_hidden * 2 ** (count // 2)])
-        return rounds, weight, self.gates.bias.to(dtype)
+        for i, (*down, last) in enumerate(self.rounds):
+            factor = 2 ** ((i + 1) // 2)  # of what this round reads
+            products = [product(each.weight, last.bias.new_zeros(each.out_features)) for each in down]
+            rounds.append([*products, product(last.weight * factor, last.bias)])
+        of_inputs, of_hidden = self.gates.weight.split([self.input_size, self.output_size], dim=1)
+        if not rounds:  # the inputs' product does not depend on the state
+            return rounds, product(of_hidden, F.linear(inputs, of_inputs, self.gates.bias))
+        weight = torch.cat([of_inputs * 2 ** ((count + 1) // 2), of_hidden * 2 ** (count // 2)], dim=1)
+        return rounds, product(weight, self.gates.bias)
 
 
 def mogrifier(input_size: int, output_size: int, rank: int | None) -> nn.Sequential:
@@ -131,10 +141,3 @@ def mogrifier(input_size: int, output_size: int, rank: int | None) -> nn.Sequent
     last = nn.Linear(input_size if rank is None else rank, output_size)
     nn.init.zeros_(last.bias)
     return nn.Sequential(last) if rank is None else nn.Sequential(nn.Linear(input_size, rank, bias=False), last)
-
-
-def product(rows: Tensor, matrices: list[Tensor], bias: Tensor) -> Tensor:
-    """`[B, I]` through the matrices `[I, …]`, …, `[…, O]` to `[B, O]`."""
-    for matrix in matrices[:-1]:
-        rows = rows @ matrix
-    return torch.addmm(bias, rows, matrices[-1])

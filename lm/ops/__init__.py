@@ -9,12 +9,14 @@ from lm.ops.onednn import SHAPE_MULTIPLE, without_onednn
 from lm.ops.precision import check_precision, fast_precision, has_bfloat16_lstm
 from lm.ops.scan import scan
 from lm.ops.select_rows import select_rows
+from lm.ops.step_linear import StepLinear
 
 __all__ = [
     "IGNORE_INDEX",
     "SHAPE_MULTIPLE",
     "Dropout",
     "LockedDropout",
+    "StepLinear",
     "check_precision",
     "fast_precision",
     "has_bfloat16_lstm",
