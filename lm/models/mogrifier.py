@@ -1,5 +1,6 @@
 """The Mogrifier LSTM (Melis et al. 2020): before each step, input and hidden state gate each other in turn."""
 
+from collections.abc import Sequence
 from itertools import chain
 
 import torch
@@ -57,6 +58,8 @@ class MogrifierLayer(RecurrentLayer):
     The state is h and c, `[1, B, H]` each. The biases b, not in the paper, are those of its code (deepmind/lamb).
     """
 
+    rounds: Sequence[Sequence[nn.Linear]]
+
     def __init__(
         self,
         input_size: int,
@@ -73,7 +76,7 @@ class MogrifierLayer(RecurrentLayer):
         for parameter in self.gates.parameters():
             nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)  # as nn.LSTM
         sizes = (hidden_size, input_size), (input_size, hidden_size)  # of what a round reads, and of what it gates
-        self.rounds = nn.ModuleList(mogrifier(*sizes[i % 2], rank) for i in range(rounds))
+        self.rounds = nn.ModuleList(linear_map(*sizes[i % 2], rank) for i in range(rounds))  # type: ignore[assignment]
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         rounds, gates = self._products(inputs)
@@ -125,7 +128,7 @@ class MogrifierLayer(RecurrentLayer):
             return StepLinear(weight.T.to(dtype), bias.to(dtype).expand(*inputs.shape[:2], -1))
 
         rounds = []
-        for i, (*down, last) in enumerate(self.rounds):
+        for i, (*down, last) in enumerate(self.rounds):  # down to the rank, if there is one
             factor = 2 ** ((i + 1) // 2)  # of what this round reads
             products = [product(each.weight, last.bias.new_zeros(each.out_features)) for each in down]
             rounds.append([*products, product(last.weight * factor, last.bias)])
@@ -136,7 +139,7 @@ class MogrifierLayer(RecurrentLayer):
         return rounds, product(weight, self.gates.bias)
 
 
-def mogrifier(input_size: int, output_size: int, rank: int | None) -> nn.Sequential:
+def linear_map(input_size: int, output_size: int, rank: int | None) -> nn.Sequential:
     """The linear map of one round, of full rank or a product of two; its bias is zero at first."""
     last = nn.Linear(input_size if rank is None else rank, output_size)
     nn.init.zeros_(last.bias)

@@ -38,7 +38,7 @@ class _LinearRecurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad_hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         decay, hidden, state = ctx.saved_tensors
         # the gradient is the same recurrence, backwards in time: g_t = ∂L/∂h_t + decay_{t+1} ⊙ g_{t+1}
         grad = grad_hidden.clone()

@@ -40,5 +40,5 @@ class _WeightGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         return grad, torch.cat(ctx.rows).to(grad.dtype).T @ grad.flatten(0, 1), None
