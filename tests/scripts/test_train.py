@@ -103,7 +103,14 @@ def test_two_runs_of_one_config_give_the_same_numbers(run_folder, text_folder, t
     assert again == json.loads((run_folder / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name not in ("lstm", "transformer")])
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "mogrifier" else name  # it takes seconds
+    for name in MODELS
+    if name not in ("lstm", "transformer")
+]
+
+
+@pytest.mark.parametrize("model", OTHERS)
 def test_every_core_learns_with_tied_weights(text_folder, tmp_path, model):
     """As the LSTM and the Transformer of the fixture `trained` do without."""
     options = (f"model={model}", "model.head.tie_weights=true", "test=false")
