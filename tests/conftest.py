@@ -58,6 +58,7 @@ SMALL_SIZES = {
     "feedforward_size": 20,
     "num_layers": 2,
     "num_heads": 2,
+    "rounds": 3,
     "context": 16,
     "cutoffs": [4, 12],
     "div_value": 2.0,

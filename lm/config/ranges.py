@@ -63,16 +63,17 @@ _KEYS = {
     _whole(0, 10**9, -1): "trainer.max_epochs",
     _whole(0, 10**12, -1): "trainer.max_steps",
     _whole(0, 2**32 - 1): "seed data.seed hydra.sweeper.sampler.seed",  # the limit of Lightning and numpy
+    _whole(0, 1000): "model.core.rounds",
     _whole(1, 100): "callbacks.log_prob_heat_map.streams",
     _whole(1, 1000): """
         callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers
-        model.head.num_experts""",
+        model.head.num_experts model.core.window""",
     _whole(1, 1024): "hydra.sweeper.n_jobs",
     _whole(1, 1024, -1): "hydra.launcher.n_jobs",
     _whole(1, 1024, -1, "auto"): "trainer.devices fabric.devices",
     _whole(1, 10**5): """
         num_beams num_samples streams callbacks.sample_text.words model.embedding.embedding_size model.core.hidden_size
-        model.core.feedforward_size model.core.last_size model.core.num_heads trainer.num_nodes""",
+        model.core.feedforward_size model.core.last_size model.core.num_heads model.core.rank trainer.num_nodes""",
     _whole(1, 10**6): """
         no_repeat_ngram_size rounds steps words chunks learn.steps learn.windows learn.rounds
         callbacks.tensorboard_layout.words data.batch_size data.bptt data.eval_batch_size
@@ -97,7 +98,7 @@ _KEYS = {
     Range(0, 1, above=True): "min_p top_p optimizer.eps",
     Range(0, 1, below=True): """
         model.core.dropout model.core.layer_dropout model.core.input_dropout model.core.weight_dropout
-        model.output_dropout model.embedding_dropout optimizer.betas optimizer.momentum
+        model.core.state_dropout model.output_dropout model.embedding_dropout optimizer.betas optimizer.momentum
         scheduler.warmup_ratio averaging.decay averaging.start_ratio
         model.head.latent_dropout regularizer.label_smoothing.epsilon
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay

@@ -6,6 +6,8 @@ from lm.models.core import Core
 from lm.models.embedding import Embedding, TokenEmbedding
 from lm.models.heads import Head, SoftmaxHead
 from lm.models.mixture import MixtureHead
+from lm.models.mogrifier import MogrifierCore
+from lm.models.qrnn import QRNNCore
 from lm.models.recurrent import RecurrentCore
 from lm.models.sampled import SampledHead
 from lm.models.state import State, map_state
@@ -20,6 +22,8 @@ __all__ = [
     "Embedding",
     "Head",
     "MixtureHead",
+    "MogrifierCore",
+    "QRNNCore",
     "RecurrentCore",
     "SampledHead",
     "SoftmaxHead",

@@ -4,21 +4,27 @@ from lm.ops.allocator import keep_freed_memory
 from lm.ops.dropout import Dropout, LockedDropout
 from lm.ops.linear import linear
 from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
+from lm.ops.linear_recurrence import linear_recurrence
 from lm.ops.onednn import SHAPE_MULTIPLE, without_onednn
 from lm.ops.precision import check_precision, fast_precision, has_bfloat16_lstm
+from lm.ops.scan import scan
 from lm.ops.select_rows import select_rows
+from lm.ops.step_linear import StepLinear
 
 __all__ = [
     "IGNORE_INDEX",
     "SHAPE_MULTIPLE",
     "Dropout",
     "LockedDropout",
+    "StepLinear",
     "check_precision",
     "fast_precision",
     "has_bfloat16_lstm",
     "keep_freed_memory",
     "linear",
     "linear_cross_entropy",
+    "linear_recurrence",
+    "scan",
     "select_rows",
     "without_onednn",
 ]

@@ -108,7 +108,14 @@ LESS_DROPOUT = {  # than suits so small a model: an LSTM whose dropout is 0.65 d
 }
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name not in ("lstm", "transformer")])
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "mogrifier" else name  # it takes seconds
+    for name in MODELS
+    if name not in ("lstm", "transformer")
+]
+
+
+@pytest.mark.parametrize("model", OTHERS)
 def test_every_core_learns_with_tied_weights(text_folder, tmp_path, model):
     """As the LSTM and the Transformer of the fixture `trained` do without."""
     options = (f"model={model}", "model.head.tie_weights=true", "test=false", *LESS_DROPOUT.get(model, ()))
