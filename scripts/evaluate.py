@@ -1,6 +1,8 @@
-"""Score a split of text with a trained model, under an evaluation protocol and with test-time methods."""
+"""Score a split of text with trained models and their mixture, by an evaluation protocol and with test-time methods."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,19 @@ from lm.config.script import imported, script_main
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
-    """Score the split that `config` names and return a summary for each combination of methods."""
+    """Score the split that `config` names and return a summary for each model and combination of methods."""
     from hydra.utils import instantiate
     from lightning.fabric.plugins.environments import LightningEnvironment
 
     from lm import LanguageModel
-    from lm.checkpoints.find import announced_checkpoint, default_output_path
+    from lm.checkpoints.find import announced_checkpoints, default_output_path, run_names
     from lm.config.checks import one_of
     from lm.config.validation import check
     from lm.data.summary import print_summary
     from lm.evaluation.data_config import evaluated_data
-    from lm.evaluation.evaluator import Evaluator
+    from lm.evaluation.evaluator import EvaluationResult, Evaluator
+    from lm.evaluation.mixture import check_same_tokens, ensemble_title, mixtures
+    from lm.evaluation.ngram_evaluator import NGramEvaluator
     from lm.evaluation.perplexity import verdict
     from lm.evaluation.report import print_report, summarize, write_figures
     from lm.files.atomic import check_writable
@@ -35,20 +39,31 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     check(config)
     one_of(("32-true", "bf16-mixed"), **{"fabric.precision": config.fabric.precision})
     evaluation = instantiate(config.evaluation)
-    if evaluation.tune and config.split == "valid":
-        print(
-            "evaluation.tune=true with split=valid: the results are optimistically biased: tuned on the scored split."
-        )
+    ckpts = announced_checkpoints(config.ckpt)
+    names = run_names(ckpts) if len(ckpts) > 1 else [""]
+    mixed = len(ckpts) > 1 or evaluation.ngram is not None
+    if config.split == "valid" and (evaluation.tune or mixed):
+        tuned = "evaluation.tune=true" if evaluation.tune else "a mixture"
+        print(f"{tuned} with split=valid: the results are optimistically biased: tuned on the scored split.")
     fabric = instantiate(config.fabric, plugins=[LightningEnvironment()])  # one process, in a SLURM job, too
-    ckpt = announced_checkpoint(config.ckpt)
-    language_model = LanguageModel.load(ckpt)
-    check_precision(language_model.model, config.fabric.precision, config.fabric.accelerator, "fabric.precision")
-    data_config = evaluated_data(config.data, language_model.config["data"])
-    data = instantiate(data_config, vocabulary=language_model.vocabulary)
-    evaluator = Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric)
 
-    ending = f".{data.title(config.split)}.{config.split}{evaluation.title}.json"
-    out = Path(config.out).expanduser() if config.out else default_output_path(ckpt, ending)
+    def evaluator(ckpt: Path, name: str) -> Evaluator:
+        language_model = LanguageModel.load(ckpt)
+        precision, accelerator = config.fabric.precision, config.fabric.accelerator
+        check_precision(language_model.model, precision, accelerator, "fabric.precision")
+        data_config = evaluated_data(config.data, language_model.config["data"])
+        data = instantiate(data_config, vocabulary=language_model.vocabulary)
+        return Evaluator(evaluation, fabric.to_device(language_model.model), data, fabric, name, mixed)
+
+    first, *others = zip(ckpts, names, strict=True)
+    evaluators = [evaluator(*first)]
+    data = evaluators[0].data
+    for other in others:  # loaded again in its turn: no more than two models are in memory
+        check_same_tokens(evaluators[0], evaluator(*other), config.split)
+    ngrams = [NGramEvaluator(evaluation, evaluators[0].protocol, data)] if evaluation.ngram else []
+
+    ending = f".{data.title(config.split)}.{config.split}{evaluation.title}{ensemble_title(ckpts)}.json"
+    out = Path(config.out).expanduser() if config.out else default_output_path(ckpts[0], ending)
     figures = None if is_stream(out) else out.with_name(out.name.removesuffix(".json") + ".tensorboard")
     check_writable(out)
     if figures:
@@ -56,20 +71,32 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
-    summaries = [summarize(result) for result in evaluator.results(config.split)]
+    results: list[list[EvaluationResult]] = []
+    tried, protocols, stopped = [], {}, False
+    runs: Iterable[Evaluator | NGramEvaluator] = chain(evaluators, (evaluator(*other) for other in others), ngrams)
+    for run in runs:
+        results.append(list(run.results(config.split)))
+        tried += run.tried
+        protocols[run.name] = asdict(run.protocol)
+        if stopped := run.stopped:
+            break
+    if mixed and not stopped:
+        results.append(list(mixtures(results)))
+    summaries = [summarize(result) for result in chain(*results)]
 
-    if not summaries and not evaluator.tried:
+    if not summaries and not tried:
         raise KeyboardInterrupt("no word was scored")
-    details = {"ckpt": str(ckpt), "text": str(data.root), "precision": config.fabric.precision}
-    details |= asdict(evaluator.protocol)
-    write_json(details | {"split": config.split, "results": summaries, "tuning": evaluator.tried}, out)
+    details: dict[str, Any] = {"ckpt": str(ckpts[0]) if len(ckpts) == 1 else [*map(str, ckpts)]}
+    details |= {"text": str(data.root), "precision": config.fabric.precision}
+    details |= protocols[""] if len(ckpts) == 1 else {"protocols": protocols}
+    write_json(details | {"split": config.split, "results": summaries, "tuning": tried}, out)
     if summaries and figures:
         write_figures(summaries, figures)
     print_report(summaries)
-    if summaries and (said := verdict(summaries[0]["loss"], len(language_model.vocabulary))):
+    if summaries and (said := verdict(summaries[0]["loss"], len(data.corpus.vocabulary))):
         print(f"model: {said}")
     print_details(**details, results=out, tensorboard=figures or "none")
-    if evaluator.stopped:
+    if stopped:
         raise KeyboardInterrupt(f"{out} has what was scored so far")
     return summaries
 

@@ -1,8 +1,9 @@
 """The values of `ckpt=`: a file, an exported folder, a run folder, or `last` or `best` of the newest run."""
 
 import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lm.errors import UserError
@@ -42,6 +43,23 @@ def announced_checkpoint(given: str | Path) -> Path:
     if path != Path(given).expanduser():
         print(f"ckpt={given} is {path}", file=sys.stderr, flush=True)
     return path
+
+
+def announced_checkpoints(given: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Those of one path, or of several: a list, or `[A,B]` as it is typed."""
+    several: list[str | Path] = [given] if isinstance(given, str | Path) else list(given)
+    if isinstance(given, str | Path) and re.fullmatch(r"\[.*\]", str(given)) and not Path(given).exists():
+        several = [each.strip() for each in str(given)[1:-1].split(",")]
+    if "" in several or not several:
+        raise UserError(f"ckpt={given} given, but there must be a checkpoint in each place: ckpt=[A,B].")
+    return [announced_checkpoint(each) for each in several]
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """A different name for each checkpoint: that of its run, folder or file, with a number where two are the same."""
+    runs = [path.resolve() for path in paths]
+    names = [path.parents[1].name if path.parent.name == "checkpoints" else path.stem for path in runs]
+    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, start=1)]
 
 
 def default_output_path(path: str | Path, ending: str) -> Path:

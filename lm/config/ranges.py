@@ -64,6 +64,7 @@ _KEYS = {
     _whole(0, 10**12, -1): "trainer.max_steps",
     _whole(0, 2**32 - 1): "seed data.seed hydra.sweeper.sampler.seed",  # the limit of Lightning and numpy
     _whole(0, 1000): "model.core.rounds",
+    _whole(1, 20): "evaluation.ngram.order",
     _whole(1, 100): "callbacks.log_prob_heat_map.streams",
     _whole(1, 1000): """
         callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers

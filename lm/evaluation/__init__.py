@@ -1,1 +1,1 @@
-"""Scoring text: evaluation protocols, temperature, neural cache and dynamic evaluation."""
+"""Scoring text: evaluation protocols, temperature, neural cache, dynamic evaluation, n-grams and mixtures."""

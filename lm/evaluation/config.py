@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from lm.config.checks import above_zero, at_least
 from lm.evaluation.dynamic_evaluation import DynamicEvaluation
 from lm.evaluation.neural_cache import NeuralCache
+from lm.evaluation.ngram import KneserNey
 from lm.evaluation.protocol import Protocol
 from lm.evaluation.scoring import Interpolation
 from lm.models import Core
@@ -26,8 +27,10 @@ class EvaluationConfig:
         temperatures: candidates to tune on the validation split.
         cache: the neural cache, or None.
         dynamic: dynamic evaluation, or None.
+        ngram: n-grams to score beside the models and mix with them, or None.
         tune: whether to choose all methods' values from their candidates on the validation split.
-        tune_tokens: the number of tokens to tune on, from the beginning of the validation split.
+        tune_tokens: the number of tokens, from the beginning of the validation split, to tune on; also the weights of a
+            mixture.
     """
 
     name: str = "full"
@@ -39,6 +42,7 @@ class EvaluationConfig:
     temperatures: Sequence[float] = ()
     cache: NeuralCache | None = None
     dynamic: DynamicEvaluation | None = None
+    ngram: KneserNey | None = None
     tune: bool = False
     tune_tokens: int = 50_000
 
@@ -53,7 +57,8 @@ class EvaluationConfig:
         """Part of file names: the protocol, unless it is `full`, and all methods, as `.awd_lstm.dynamic.cache`."""
         protocol = [] if self.name == "full" else [self.name]
         *_, methods = self.interpolations()  # the last combination is all of them
-        return "".join(f".{each}" for each in (*protocol, *(["dynamic"] if self.dynamic else []), *methods))
+        ngram = [self.ngram.name] if self.ngram else []
+        return "".join(f".{each}" for each in (*protocol, *(["dynamic"] if self.dynamic else []), *methods, *ngram))
 
     def protocol(self, core: Core) -> Protocol:
         """The protocol for a model with this core."""

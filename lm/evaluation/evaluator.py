@@ -2,9 +2,9 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -31,17 +31,24 @@ class EvaluationResult:
         interpolation: their values.
         dynamic: dynamic evaluation; None where the weights are fixed.
         scores: of the pass over the text.
+        model: its name, where there are several.
+        tuning_nll: the loss of each token of the tuning text, for the weight in a mixture.
+        weights: of a mixture, by the models' names.
     """
 
     methods: tuple[str, ...]
     interpolation: Interpolation
     dynamic: DynamicEvaluation | None
     scores: TokenScores
+    model: str = ""
+    tuning_nll: Tensor | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The names of all methods; "model" without any."""
-        return ", ".join(("dynamic", *self.methods) if self.dynamic else self.methods) or "model"
+        """The names of the model, if it has one, and of all methods; "model" without any."""
+        dynamic = "dynamic" if self.dynamic else ""
+        return ", ".join(filter(None, (self.model, dynamic, *self.methods))) or "model"
 
     @cached_property
     def nll(self) -> Tensor:
@@ -56,7 +63,9 @@ class EvaluationResult:
 
     @property
     def values(self) -> dict[str, float]:
-        """The methods' values."""
+        """The methods' values, or the weights of a mixture."""
+        if self.weights:
+            return dict(self.weights)
         chosen, dynamic = self.interpolation, self.dynamic
         values = {"temperature": chosen.temperature} if chosen.temperature != 1 else {}
         if chosen.theta is not None:
@@ -72,18 +81,30 @@ class Evaluator:
         model: in evaluation mode, on the device of `fabric`.
         data: the text, in the model's vocabulary.
         fabric: the device and the precision.
+        name: of the model, if there are several.
+        mixed: whether its results will be mixed with others, and so need the loss on the tuning text.
 
     Attributes:
         tried: the values tried on the validation split, each with its loss in nats.
         stopped: whether Ctrl-C has interrupted it.
     """
 
-    def __init__(self, config: EvaluationConfig, model: CausalLM, data: TextDataModule, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        config: EvaluationConfig,
+        model: CausalLM,
+        data: TextDataModule,
+        fabric: Fabric,
+        name: str = "",
+        mixed: bool = False,
+    ) -> None:
         self.config = config
         self.protocol = config.protocol(model.core)
         self.model = model
         self.data = data
         self.fabric = fabric
+        self.name = name
+        self.mixed = mixed
         self.tried: list[dict[str, Any]] = []
         self.stopped = False
 
@@ -95,10 +116,11 @@ class Evaluator:
             passes.append(self.config.dynamic_candidates())
         try:
             for candidates in passes:
-                dynamic, interpolations = self._choose(candidates)
+                dynamic, interpolations, tuning = self._choose(candidates)
                 scores = self._score(token_ids, interpolations.values(), dynamic, split)
                 for methods, interpolation in interpolations.items():
-                    yield EvaluationResult(methods, interpolation, dynamic, scores)
+                    nll = interpolation.nll(tuning) if tuning else None
+                    yield EvaluationResult(methods, interpolation, dynamic, scores, self.name, nll)
                 if not scores.complete:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -106,24 +128,27 @@ class Evaluator:
 
     def _choose(
         self, dynamics: Sequence[DynamicEvaluation | None]
-    ) -> tuple[DynamicEvaluation | None, dict[tuple[str, ...], Interpolation]]:
-        """The best values on the validation split when tuning, else the given ones."""
+    ) -> tuple[DynamicEvaluation | None, dict[tuple[str, ...], Interpolation], TokenScores | None]:
+        """The best values on the tuning text when tuning, else the given ones; and, if needed, that text's scores."""
         candidates, dynamic = self.config.interpolations(), dynamics[0]
         if not self.config.tune:
-            return dynamic, {methods: given for methods, [given] in candidates.items()}
+            given = {methods: each for methods, [each] in candidates.items()}
+            return dynamic, given, self._tune(given.values(), dynamic) if self.mixed else None
         # first those of dynamic evaluation alone, one pass per candidate
         if len(dynamics) > 1:
             alone = Interpolation()
             dynamic = self._best(
-                [EvaluationResult((), alone, each, self._tune([alone], each)) for each in dynamics]
+                [EvaluationResult((), alone, each, self._tune([alone], each), self.name) for each in dynamics]
             ).dynamic
         # then, with the best of these, those of each combination, all in one pass
         scores = self._tune([each for group in candidates.values() for each in group], dynamic)
         best = {
-            methods: self._best([EvaluationResult(methods, each, dynamic, scores) for each in group]).interpolation
+            methods: self._best(
+                [EvaluationResult(methods, each, dynamic, scores, self.name) for each in group]
+            ).interpolation
             for methods, group in candidates.items()
         }
-        return dynamic, best
+        return dynamic, best, scores
 
     def _best(self, results: Sequence[EvaluationResult]) -> EvaluationResult:
         """The result with the lowest loss; all are recorded in `tried`."""
@@ -133,8 +158,7 @@ class Evaluator:
     def _tune(self, interpolations: Iterable[Interpolation], dynamic: DynamicEvaluation | None) -> TokenScores:
         """Score the beginning of the validation split."""
         values = f" lr={dynamic.lr:g} decay={dynamic.decay:g}" if dynamic else ""
-        token_ids = self.data.corpus.valid[: self.config.tune_tokens]
-        scores = self._score(token_ids, interpolations, dynamic, f"tuning{values}")
+        scores = self._score(tuning_text(self.config, self.data), interpolations, dynamic, f"tuning{values}")
         if not scores.complete:
             raise KeyboardInterrupt
         return scores
@@ -165,6 +189,11 @@ class Evaluator:
         windows = islice(self.data.train_dataloader(), count)
         tracked = with_progress_bar(windows, "gradients of the training text", count)
         return gradient_rms(self.model, tracked, self.fabric.autocast)
+
+
+def tuning_text(config: EvaluationConfig, data: TextDataModule) -> Tensor:
+    """The beginning of the validation split, to choose values and the weights of a mixture on, `[N]`."""
+    return data.corpus.valid[: config.tune_tokens]
 
 
 def with_progress_bar(windows: Iterable[T], description: str, total: int) -> Iterable[T]:

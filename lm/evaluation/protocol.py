@@ -54,12 +54,15 @@ class Protocol:
             )
         return cls(batch_size, trim, context, stride)
 
+    def streams(self, token_ids: Tensor, eos_id: int) -> Window:
+        """Cut a text `[N]` into streams: inputs and targets `[L, B]`; IGNORE_INDEX targets are padding."""
+        if self.trim:
+            return batchify(token_ids, self.batch_size, "evaluation.batch_size")
+        return batchify_padded(token_ids, self.batch_size, eos_id)
+
     def windows(self, token_ids: Tensor, eos_id: int) -> list[Window]:
         """Cut a text `[N]` into windows: inputs `[O + T, B]`, whose first O are only context, and targets `[T, B]`."""
-        if self.trim:
-            inputs, targets = batchify(token_ids, self.batch_size, "evaluation.batch_size")
-        else:
-            inputs, targets = batchify_padded(token_ids, self.batch_size, eos_id)
+        inputs, targets = self.streams(token_ids, eos_id)
         length, overlap = len(targets), self.context - self.stride
         bounds = pairwise([0, *range(self.context, length, self.stride), length])
         return [Window(inputs[max(0, start - overlap) : end], targets[start:end]) for start, end in bounds]

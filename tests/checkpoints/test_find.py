@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from lm import LanguageModel
-from lm.checkpoints.find import announced_checkpoint, default_output_path, find_checkpoint
+from lm.checkpoints.find import (
+    announced_checkpoint,
+    announced_checkpoints,
+    default_output_path,
+    find_checkpoint,
+    run_names,
+)
 from lm.errors import UserError
 from scripts.export import export
 from tests.conftest import ADAM, composed, tiny_config
@@ -99,3 +105,20 @@ def test_training_goes_on_from_a_run_folder_but_not_from_best(trained, text_fold
     assert found == folder / "checkpoints" / "last.ckpt"
     with pytest.raises(UserError, match="give ckpt=last"):
         continue_run(tiny_config(text_folder, tmp_path / "new", *options, "ckpt=best"))
+
+
+def test_several_checkpoints_are_a_list_or_as_typed(tmp_path):
+    files = [tmp_path / name / "checkpoints" / "best.ckpt" for name in ("a", "b [1]")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    runs = [tmp_path / "a", tmp_path / "b [1]"]
+    assert announced_checkpoints(f"[{runs[0]}, {runs[1]}]") == announced_checkpoints(runs) == files
+    assert announced_checkpoints(str(runs[1])) == announced_checkpoints(runs[1]) == files[1:]
+    with pytest.raises(UserError, match=r"there must be a checkpoint in each place: ckpt=\[A,B\]"):
+        announced_checkpoints(f"[{runs[0]},]")
+
+
+def test_checkpoints_are_named_by_their_runs_and_numbered_where_these_are_equal():
+    assert run_names([Path("/x/a/checkpoints/best.ckpt"), Path("/x/b/checkpoints/last.ckpt")]) == ["a", "b"]
+    assert run_names([Path("/x/a/checkpoints/best.ckpt"), Path("/x/own.ckpt"), Path("/y/a")]) == ["a-1", "own", "a-3"]

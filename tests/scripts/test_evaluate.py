@@ -219,3 +219,28 @@ def test_results_in_a_device_have_no_figures_beside_them(trained, tmp_path, own,
     evaluate(composed("evaluate", *own, f"ckpt={trained('lstm')}", f"out={tmp_path}/null"))
     assert "tensorboard: none" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["null"]
+
+
+def test_several_checkpoints_and_n_grams_have_a_joint_table_with_their_mixture(trained, tmp_path, own, capsys):
+    ckpts = [trained("lstm"), trained("transformer")]
+    config = composed("evaluate", *own, f"ckpt=[{ckpts[0]},{ckpts[1]}]", "evaluation/ngram=kneser_ney")
+    config.out, config.fabric.precision = f"{tmp_path}/x.json", "32-true"
+    summaries = evaluate(config)
+    names = [ckpt.parents[1].name for ckpt in ckpts]
+    assert [row["name"] for row in summaries] == [*names, "5-gram", "mixture"]
+    assert len({row["tokens"] for row in summaries}) == 1
+    assert set(summaries[-1]["values"]) == {*names, "5-gram"}
+    assert sum(summaries[-1]["values"].values()) == pytest.approx(1)
+    assert summaries[-1]["loss"] < min(row["loss"] for row in summaries[:-1])
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["results"] == summaries and set(written["protocols"]) == {*names, "5-gram"}
+    assert f"{summaries[-1]['ppl']:,.2f}" in capsys.readouterr().out
+
+
+def test_models_of_different_vocabularies_are_not_mixed(trained, tmp_path, own):
+    stored = torch.load(trained("lstm"), weights_only=True)
+    words = stored["lm"]["vocabulary"]
+    words[5], words[6] = words[6], words[5]
+    torch.save(stored, tmp_path / "other.ckpt")
+    said = mistake(evaluate, *own, f"ckpt=[{trained('lstm')},{tmp_path}/other.ckpt]")
+    assert f"differ from word 5 on, '{words[6]}' and '{words[5]}'" in said
