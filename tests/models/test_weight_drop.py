@@ -102,7 +102,8 @@ def test_locked_dropout_has_one_mask_for_all_steps_and_keeps_the_mean():
 def test_locked_dropout_of_the_outputs_reaches_the_head():
     model = make_model("lstm", output_dropout=0.5, locked_dropout=True).train()
     tokens = torch.randint(V, (9, 2))
-    _, (before, after), _ = model.training_nll(tokens, tokens)
+    outputs, _ = model.training_nll(tokens, tokens)
+    before, after = outputs.hidden, outputs.dropped
     dropped = after == 0
     assert torch.equal(dropped, dropped[:1].expand_as(dropped))
     assert not torch.equal(after, before)
@@ -130,8 +131,8 @@ def test_embedding_dropout_drops_all_vectors_of_a_word_and_scales_the_others(ove
 def test_dropped_words_of_a_tied_model_are_still_predicted():
     model = make_model("lstm", tie_weights=True, embedding_dropout=0.9).train()
     tokens = torch.randint(V, (9, 2))
-    nll, *_ = model.training_nll(tokens, tokens)
-    nll.sum().backward()
+    outputs, _ = model.training_nll(tokens, tokens)
+    outputs.nll.sum().backward()
     assert (model.head.decoder.weight.grad != 0).any(1).all()
 
 

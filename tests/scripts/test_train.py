@@ -282,7 +282,7 @@ def test_a_trained_model_is_used_without_importing_lightning(trained):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("train", ["model=elman"], "The options are gru, lstm"),
+        ("train", ["model=elman"], "The options are awd_lstm, gru, lstm"),
         ("train", ["data.bppt=3"], "did you mean data.bptt?"),
         pytest.param(
             "train",
