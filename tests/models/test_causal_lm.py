@@ -173,7 +173,7 @@ def test_a_model_in_bfloat16_runs(core_name, tokens):
 
 
 def test_bfloat16_autocast_runs_every_core_over_several_windows(core_name, tokens):
-    if core_name == "lstm" and not has_bfloat16_lstm():
+    if core_name in ("lstm", "awd_lstm") and not has_bfloat16_lstm():
         pytest.skip("this CPU has no LSTM in bfloat16")
     model = make_model(core_name)
     exact, _ = model(tokens)
