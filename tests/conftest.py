@@ -42,6 +42,7 @@ def options(group: str) -> list[str]:
 
 MODELS, HEADS, EMBEDDINGS = options("model"), options("model/head"), options("model/embedding")
 RECURRENT = tuple(CELLS)
+LSTMS = ("lstm", "awd_lstm")  # whose layers are torch's LSTM, which needs AVX-512 in bfloat16
 VARIANTS = {  # of conf/model/transformer.yaml
     "transformer_pre": {"norm": "pre"},
     "transformer_rotary": {"positions": "rotary"},

@@ -10,7 +10,7 @@ from lm.models.core import Core
 from lm.models.embedding import Embedding
 from lm.models.heads import Head
 from lm.models.state import State
-from lm.ops import Dropout, LockedDropout
+from lm.ops import Dropout, make_dropout
 
 
 @dataclass
@@ -59,7 +59,7 @@ class CausalLM(nn.Module):
         self.embedding = embedding(vocabulary_size)
         self.core = core(self.embedding.embedding_dim)
         self.embedding_dropout = Dropout(embedding_dropout)
-        self.output_dropout = LockedDropout(output_dropout) if locked_dropout else Dropout(output_dropout)
+        self.output_dropout = make_dropout(output_dropout, locked_dropout)
         self.head = head(self.core.output_size, self.embedding)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:

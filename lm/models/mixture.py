@@ -9,7 +9,7 @@ from lm.config.checks import at_least, probability
 from lm.models.embedding import Embedding
 from lm.models.heads import Head, initialise, log_softmax, tie
 from lm.models.sampled import CandidateSampler
-from lm.ops import IGNORE_INDEX, Dropout, LockedDropout, linear, linear_cross_entropy
+from lm.ops import IGNORE_INDEX, linear, linear_cross_entropy, make_dropout
 
 
 class MixtureHead(Head):
@@ -45,7 +45,7 @@ class MixtureHead(Head):
         width = embedding.embedding_dim
         self.num_experts = num_experts
         self.latent = nn.Linear(hidden_size, num_experts * width)
-        self.latent_dropout = (LockedDropout if locked_dropout else Dropout)(latent_dropout)
+        self.latent_dropout = make_dropout(latent_dropout, locked_dropout)
         self.prior = nn.Linear(hidden_size, num_experts, bias=False)
         self.decoder = nn.Linear(width, embedding.num_embeddings)
         initialise(self.decoder)

@@ -1,7 +1,7 @@
 """Recurrent cores: Elman networks, LSTM and GRU, by torch's own kernels."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -41,15 +41,24 @@ class RecurrentCore(Core):
         self.layers = CELLS[cell](input_size, hidden_size, num_layers, dropout=between)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        one_step = inputs.size(0) == 1 and not torch.is_grad_enabled()
-        with without_onednn() if one_step else nullcontext():
+        with fastest_kernels(inputs):
             return self.layers(self.dropout(inputs), state)
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros `[L, B, H]`; for an LSTM a pair, hidden and cell."""
-        zeros = next(self.parameters()).new_zeros(self.layers.num_layers, batch_size, self.output_size)
-        return (zeros, zeros) if isinstance(self.layers, nn.LSTM) else zeros
+        return zero_state(self.layers, batch_size)
 
     def carry(self, state: State) -> State:
         """The same values, detached from the graph."""
         return map_state(Tensor.detach, state)
+
+
+def fastest_kernels(inputs: Tensor) -> AbstractContextManager[None]:
+    """A context for one of torch's recurrent modules on inputs `[T, B, I]`: a single step is faster without oneDNN."""
+    return without_onednn() if inputs.size(0) == 1 and not torch.is_grad_enabled() else nullcontext()
+
+
+def zero_state(module: nn.RNNBase, batch_size: int) -> State:
+    """The initial state of one of torch's recurrent modules: zeros `[L, B, H]`; for an LSTM a pair, hidden and cell."""
+    zeros = next(module.parameters()).new_zeros(module.num_layers, batch_size, module.hidden_size)
+    return (zeros, zeros) if isinstance(module, nn.LSTM) else zeros

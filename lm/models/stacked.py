@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lm.config.checks import probability
 from lm.models.core import Core
 from lm.models.state import State, map_state
-from lm.ops import Dropout, LockedDropout
+from lm.ops import make_dropout
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -55,8 +55,8 @@ class StackedCore(Core):
         super().__init__(output_size=layers[-1].output_size, batch_dim=1)
         input_dropout = dropout if input_dropout is None else input_dropout
         probability(dropout=dropout, input_dropout=input_dropout)
-        kind = LockedDropout if locked_dropout else Dropout
-        self.input_dropout, self.dropout = kind(input_dropout), kind(dropout)
+        self.input_dropout = make_dropout(input_dropout, locked_dropout)
+        self.dropout = make_dropout(dropout, locked_dropout)
         self.skip_connections = skip_connections
         self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
 

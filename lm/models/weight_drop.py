@@ -1,17 +1,15 @@
 """AWD-LSTM's core: recurrent layers whose hidden-to-hidden weights are dropped (Merity, Keskar and Socher 2018)."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lm.config.checks import at_least, one_of, probability
-from lm.models.recurrent import CELLS
+from lm.models.recurrent import CELLS, fastest_kernels, zero_state
 from lm.models.stacked import RecurrentLayer, StackedCore
 from lm.models.state import State
-from lm.ops import Dropout, without_onednn
+from lm.ops import Dropout
 
 RECURRENT_WEIGHT = "weight_hh_l0"  # torch's name of a layer's hidden-to-hidden weights
 
@@ -64,8 +62,7 @@ class WeightDropLayer(RecurrentLayer):
         self.weight_dropout = Dropout(weight_dropout)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        one_step = inputs.size(0) == 1 and not torch.is_grad_enabled()
-        with without_onednn() if one_step else nullcontext():
+        with fastest_kernels(inputs):
             if not self.training or not self.weight_dropout.p:
                 return self.rnn(inputs, state)
             dropped = {RECURRENT_WEIGHT: self.weight_dropout(getattr(self.rnn, RECURRENT_WEIGHT))}
@@ -73,5 +70,4 @@ class WeightDropLayer(RecurrentLayer):
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros `[1, B, O]`; for an LSTM a pair, hidden and cell."""
-        zeros = next(self.parameters()).new_zeros(1, batch_size, self.output_size)
-        return (zeros, zeros) if isinstance(self.rnn, nn.LSTM) else zeros
+        return zero_state(self.rnn, batch_size)

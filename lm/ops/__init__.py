@@ -1,7 +1,7 @@
 """Faster operators: exact, each tested against its plain version."""
 
 from lm.ops.allocator import keep_freed_memory
-from lm.ops.dropout import Dropout, LockedDropout
+from lm.ops.dropout import Dropout, LockedDropout, make_dropout
 from lm.ops.linear import linear
 from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
 from lm.ops.linear_recurrence import linear_recurrence
@@ -24,6 +24,7 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "linear_recurrence",
+    "make_dropout",
     "scan",
     "select_rows",
     "without_onednn",

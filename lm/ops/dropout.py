@@ -29,3 +29,8 @@ class LockedDropout(Dropout):
         if not self.training or self.p == 0:
             return inputs
         return inputs * super().forward(inputs.new_ones(inputs.shape[1:]))
+
+
+def make_dropout(p: float, locked: bool) -> Dropout:
+    """Dropout with probability `p`, locked over time or not."""
+    return LockedDropout(p) if locked else Dropout(p)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from lm.errors import UserError
 from lm.models import Core, map_state
 from lm.ops import IGNORE_INDEX, has_bfloat16_lstm
-from tests.conftest import EMBEDDINGS, HEADS, V, make_model
+from tests.conftest import EMBEDDINGS, HEADS, LSTMS, V, make_model
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_model_in_bfloat16_runs(core_name, tokens):
 
 
 def test_bfloat16_autocast_runs_every_core_over_several_windows(core_name, tokens):
-    if core_name in ("lstm", "awd_lstm") and not has_bfloat16_lstm():
+    if core_name in LSTMS and not has_bfloat16_lstm():
         pytest.skip("this CPU has no LSTM in bfloat16")
     model = make_model(core_name)
     exact, _ = model(tokens)

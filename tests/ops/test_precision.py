@@ -9,7 +9,7 @@ import torch
 from lm.errors import UserError
 from lm.ops import check_precision, fast_precision, has_bfloat16_lstm
 from lm.training.process import prepare_process
-from tests.conftest import make_model, run, small
+from tests.conftest import LSTMS, make_model, run, small
 
 
 def pretend(monkeypatch, able, lstm=True):
@@ -88,7 +88,7 @@ def test_every_core_trains_in_the_precision_that_it_gets(core_name):
     try:
         check_precision(model, "bf16-mixed", "cpu", "trainer.precision")
     except UserError:
-        assert core_name in ("lstm", "awd_lstm") and not has_bfloat16_lstm()
+        assert core_name in LSTMS and not has_bfloat16_lstm()
         return
     tokens = torch.randint(20, (5, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
