@@ -4,11 +4,15 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from lm.config.script import imported, script_main
+
+if TYPE_CHECKING:
+    from lm.evaluation.evaluator import EvaluationResult, Evaluator
+    from lm.evaluation.ngram_evaluator import NGramEvaluator
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
@@ -22,8 +26,8 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.config.validation import check
     from lm.data.summary import print_summary
     from lm.evaluation.data_config import evaluated_data
-    from lm.evaluation.evaluator import EvaluationResult, Evaluator
-    from lm.evaluation.mixture import check_same_tokens, ensemble_title, mixtures
+    from lm.evaluation.evaluator import Evaluator
+    from lm.evaluation.mixture import check_same_tokens, ensemble_title
     from lm.evaluation.ngram_evaluator import NGramEvaluator
     from lm.evaluation.perplexity import verdict
     from lm.evaluation.report import print_report, summarize, write_figures
@@ -71,18 +75,9 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
-    results: list[list[EvaluationResult]] = []
-    tried, protocols, stopped = [], {}, False
     runs: Iterable[Evaluator | NGramEvaluator] = chain(evaluators, (evaluator(*other) for other in others), ngrams)
-    for run in runs:
-        results.append(list(run.results(config.split)))
-        tried += run.tried
-        protocols[run.name] = asdict(run.protocol)
-        if stopped := run.stopped:
-            break
-    if mixed and not stopped:
-        results.append(list(mixtures(results)))
-    summaries = [summarize(result) for result in chain(*results)]
+    results, tried, protocols, stopped = score_in_turn(runs, config.split, mixed)
+    summaries = [summarize(result) for result in results]
 
     if not summaries and not tried:
         raise KeyboardInterrupt("no word was scored")
@@ -99,6 +94,29 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     if stopped:
         raise KeyboardInterrupt(f"{out} has what was scored so far")
     return summaries
+
+
+def score_in_turn(
+    runs: "Iterable[Evaluator | NGramEvaluator]", split: str, mixed: bool
+) -> "tuple[list[EvaluationResult], list[dict[str, Any]], dict[str, dict[str, Any]], bool]":
+    """The results of each model and, where `mixed`, of their mixtures, unless Ctrl-C stops one.
+
+    Also the values tried in tuning, each model's protocol by its name, and whether one was stopped.
+    """
+    from lm.evaluation.mixture import mixtures
+
+    results: list[list[EvaluationResult]] = []
+    tried: list[dict[str, Any]] = []
+    protocols, stopped = {}, False
+    for run in runs:
+        results.append(list(run.results(split)))
+        tried += run.tried
+        protocols[run.name] = asdict(run.protocol)
+        if stopped := run.stopped:
+            break
+    if mixed and not stopped:
+        results.append(list(mixtures(results)))
+    return [*chain(*results)], tried, protocols, stopped
 
 
 main = script_main("evaluate", evaluate)
