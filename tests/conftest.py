@@ -51,7 +51,7 @@ VARIANTS = {  # of conf/model/transformer.yaml
 }
 TRANSFORMERS = ("transformer", *VARIANTS)
 CORES = (*MODELS, *VARIANTS)
-DROPOUTS = ("dropout", "output_dropout", "embedding_dropout", "input_dropout", "weight_dropout")
+DROPOUTS = ("dropout", "output_dropout", "embedding_dropout", "input_dropout", "weight_dropout", "attention_dropout")
 SMALL_SIZES = {
     "embedding_size": 12,
     "hidden_size": 12,
@@ -61,6 +61,7 @@ SMALL_SIZES = {
     "num_heads": 2,
     "rounds": 3,
     "context": 16,
+    "memory": 6,
     "cutoffs": [4, 12],
     "div_value": 2.0,
     "num_frequent": 4,

@@ -78,8 +78,8 @@ _KEYS = {
     _whole(1, 10**6): """
         no_repeat_ngram_size rounds steps words chunks learn.steps learn.windows learn.rounds
         callbacks.tensorboard_layout.words data.batch_size data.bptt data.eval_batch_size
-        model.core.context trainer.accumulate_grad_batches evaluation.batch_size evaluation.context evaluation.stride
-        hydra.sweeper.n_trials""",
+        model.core.context model.core.memory trainer.accumulate_grad_batches
+        evaluation.batch_size evaluation.context evaluation.stride hydra.sweeper.n_trials""",
     _whole(1, 10**6, -1): "trainer.profiler.row_limit",
     _whole(1, 10**7): "evaluation.cache.window",
     _whole(1, 10**9): """
@@ -99,8 +99,8 @@ _KEYS = {
     Range(0, 1, above=True): "min_p top_p optimizer.eps",
     Range(0, 1, below=True): """
         model.core.dropout model.core.layer_dropout model.core.input_dropout model.core.weight_dropout
-        model.core.state_dropout model.output_dropout model.embedding_dropout optimizer.betas optimizer.momentum
-        scheduler.warmup_ratio averaging.decay averaging.start_ratio
+        model.core.state_dropout model.core.attention_dropout model.output_dropout model.embedding_dropout
+        optimizer.betas optimizer.momentum scheduler.warmup_ratio averaging.decay averaging.start_ratio
         model.head.latent_dropout regularizer.label_smoothing.epsilon
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lm.files.atomic import atomic_write
 from lm.language_model import LanguageModel
@@ -39,7 +40,8 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
     dimensions = [{0: Dim("time"), 1: Dim("batch")}, dynamic_dimensions(model.model, state)]
     names = [f"state_{i}" for i in range(len(leaves(state)))]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about packages that are not needed
-    with warnings.catch_warnings():
+    # the exporter decomposes attention into its plain products, whose strides other kernels do not have
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             with_onnx_layers(model.model),

@@ -12,6 +12,7 @@ from lm.models.recurrent import RecurrentCore
 from lm.models.sampled import SampledHead
 from lm.models.state import State, map_state
 from lm.models.transformer import TransformerCore
+from lm.models.transformer_xl import TransformerXLCore
 from lm.models.weight_drop import WeightDropCore
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "TokenEmbedding",
     "TrainingOutputs",
     "TransformerCore",
+    "TransformerXLCore",
     "WeightDropCore",
     "map_state",
 ]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lm.errors import UserError
 from lm.models import CausalLM
-from lm.models.transformer import CausalAttention
+from lm.models.transformer import Attention
 
 
 def has_attention(model: CausalLM) -> bool:
@@ -28,8 +28,8 @@ def attention_weights(model: CausalLM, tokens: Tensor) -> Tensor:
         )
     weights: list[Tensor] = []
 
-    def record(module: CausalAttention, arguments: tuple[Any, ...]) -> None:
-        weights.append(module.weights(*arguments))
+    def record(module: Attention, arguments: tuple[Any, ...]) -> None:
+        weights.append(module.weights(*arguments)[..., -len(tokens) :])  # without a memory, which is empty
 
     hooks = [module.register_forward_pre_hook(record) for module in modules]
     try:
@@ -40,5 +40,5 @@ def attention_weights(model: CausalLM, tokens: Tensor) -> Tensor:
     return torch.stack(weights)
 
 
-def _modules(model: CausalLM) -> list[CausalAttention]:
-    return [module for module in model.core.modules() if isinstance(module, CausalAttention)]
+def _modules(model: CausalLM) -> list[Attention]:
+    return [module for module in model.core.modules() if isinstance(module, Attention)]

@@ -1,6 +1,9 @@
 """The Transformer core (Vaswani et al. 2017), decoder-only, with its KV cache as state."""
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -65,18 +68,20 @@ class TransformerCore(Core):
         one_of(INITIALISATIONS, initialisation=initialisation)
         one_of(POSITIONS, positions=positions)
         one_of(NORMS, norm=norm)
-        if hidden_size % num_heads:
-            raise UserError(f"num_heads={num_heads} given, but it must divide hidden_size={hidden_size}.")
-        if positions == "rotary" and hidden_size // num_heads % 2:
-            raise UserError(f"positions=rotary needs an even hidden_size / num_heads, not {hidden_size // num_heads}.")
         self.positions = positions
         self.num_heads = num_heads
-        self.head_size = hidden_size // num_heads
+        self.head_size = head_size(hidden_size, num_heads, positions)
         self.projection = nn.Linear(input_size, hidden_size) if input_size != hidden_size else nn.Identity()
         self.scale = math.sqrt(input_size)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            TransformerLayer(hidden_size, feedforward_size, num_heads, layer_dropout, norm, activation)
+            TransformerLayer(
+                CausalAttention(hidden_size, num_heads, layer_dropout),
+                FeedForward(hidden_size, feedforward_size, layer_dropout, activation),
+                partial(nn.LayerNorm, hidden_size),
+                layer_dropout,
+                norm,
+            )
             for _ in range(num_layers)
         )
         has_final_norm = norm == "pre" if final_norm is None else final_norm
@@ -116,31 +121,56 @@ class TransformerCore(Core):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, then a feed-forward block, each with a residual connection, a norm and dropout."""
+    """Attention, then a feed-forward block, each with a residual connection, a norm and dropout.
+
+    Args:
+        attention: maps `[T, B, H]` and the layer's state to `[T, B, H]` and the next state.
+        feedforward: maps `[T, B, H]` to `[T, B, H]`.
+        make_norm: makes the norm of H features, twice.
+        dropout: of the outputs of both.
+        norm: "post" or "pre", as in TransformerCore.
+    """
 
     def __init__(
-        self, hidden_size: int, feedforward_size: int, num_heads: int, dropout: float, norm: str, activation: str
+        self,
+        attention: "Attention",
+        feedforward: nn.Module,
+        make_norm: Callable[[], nn.Module],
+        dropout: float,
+        norm: str,
     ) -> None:
         super().__init__()
-        self.attention = CausalAttention(hidden_size, num_heads, dropout)
-        self.feedforward = FeedForward(hidden_size, feedforward_size, dropout, activation)
-        self.attention_norm = nn.LayerNorm(hidden_size)
-        self.feedforward_norm = nn.LayerNorm(hidden_size)
+        self.attention = attention
+        self.feedforward = feedforward
+        self.attention_norm = make_norm()
+        self.feedforward_norm = make_norm()
         self.dropout = Dropout(dropout)
         self.pre_norm = norm == "pre"
 
-    def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
-        """`[T, B, H]` → `[T, B, H]`; the keys and values of the state grow by T positions."""
+    def forward(self, features: Tensor, state: State, mask: Tensor, positions: Tensor | None) -> tuple[Tensor, State]:
+        """`[T, B, H]` and the state of the attention → `[T, B, H]` and its next state."""
         if self.pre_norm:
-            attended, state = self.attention(self.attention_norm(features), state, mask, rotation)
+            attended, state = self.attention(self.attention_norm(features), state, mask, positions)
             features = features + self.dropout(attended)
             return features + self.dropout(self.feedforward(self.feedforward_norm(features))), state
-        attended, state = self.attention(features, state, mask, rotation)
+        attended, state = self.attention(features, state, mask, positions)
         features = self.attention_norm(features + self.dropout(attended))
         return self.feedforward_norm(features + self.dropout(self.feedforward(features))), state
 
 
-class CausalAttention(nn.Module):
+class Attention(nn.Module, ABC):
+    """The attention of a TransformerLayer."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, state: State, mask: Tensor, positions: Tensor | None) -> tuple[Tensor, State]:
+        """Map `[T, B, H]` to `[T, B, H]`, and the state to that after the last position."""
+
+    @abstractmethod
+    def weights(self, features: Tensor, state: State, mask: Tensor, positions: Tensor | None) -> Tensor:
+        """The attention weights of `forward`, from each new position to all: `[B, heads, T, P + T]`, rows sum to 1."""
+
+
+class CausalAttention(Attention):
     """Multi-head attention from each new position to itself and all before it."""
 
     def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
@@ -162,7 +192,6 @@ class CausalAttention(nn.Module):
         return self.output(attended.permute(2, 0, 1, 3).flatten(2)), (keys, values)
 
     def weights(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> Tensor:
-        """The attention weights of `forward`, from each new position to all: `[B, heads, T, P + T]`, rows sum to 1."""
         query, keys, _ = self._project(features, state, rotation)
         return (query @ keys.mT / math.sqrt(self.head_size) + mask).softmax(-1)
 
@@ -181,12 +210,15 @@ class CausalAttention(nn.Module):
 class FeedForward(nn.Module):
     """`[T, B, H]` → `[T, B, H]`, position-wise; swiglu gates one half of the inner projection by the other."""
 
-    def __init__(self, hidden_size: int, feedforward_size: int, dropout: float, activation: str) -> None:
+    def __init__(
+        self, hidden_size: int, feedforward_size: int, dropout: float, activation: str, bias: bool = True
+    ) -> None:
         super().__init__()
         one_of(ACTIVATIONS, activation=activation)
         self.activation = activation
-        self.inner = nn.Linear(hidden_size, 2 * feedforward_size if activation == "swiglu" else feedforward_size)
-        self.outer = nn.Linear(feedforward_size, hidden_size)
+        inner_size = 2 * feedforward_size if activation == "swiglu" else feedforward_size
+        self.inner = nn.Linear(hidden_size, inner_size, bias)
+        self.outer = nn.Linear(feedforward_size, hidden_size, bias)
         self.dropout = Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -197,6 +229,16 @@ class FeedForward(nn.Module):
             gate, features = features.chunk(2, dim=-1)
             return F.silu(gate) * features
         return F.gelu(features) if self.activation == "gelu" else F.relu(features)
+
+
+def head_size(hidden_size: int, num_heads: int, positions: str) -> int:
+    """The size of each attention head; raises UserError if the heads do not divide the width."""
+    if hidden_size % num_heads:
+        raise UserError(f"num_heads={num_heads} given, but it must divide hidden_size={hidden_size}.")
+    size = hidden_size // num_heads
+    if positions == "rotary" and size % 2:
+        raise UserError(f"positions=rotary needs an even hidden_size / num_heads, not {size}.")
+    return size
 
 
 def causal_mask(steps: int, past: int, device: torch.device) -> Tensor:
