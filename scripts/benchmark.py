@@ -143,9 +143,11 @@ def training_config(config: DictConfig, overrides: Sequence[str]) -> dict[str, A
     from hydra import compose
     from hydra.utils import instantiate
 
+    from lm.config.num_params import without_num_params
     from lm.config.validation import check
 
     training = compose("train", [f"trainer={config.accelerator}", "scheduler=constant", "run_dir=.", *overrides])
+    training = without_num_params(training)
     training.data = {**config.data, **BASELINE_DATA}
     check(training)
     data = instantiate(config.data)

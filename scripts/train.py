@@ -14,32 +14,36 @@ if TYPE_CHECKING:
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Run the whole job that `config` describes, in a folder that no other run uses, and return its metrics."""
+    """Run the whole job that `config` describes, in a folder that no other run uses, and return its scores."""
     # torch and Lightning take seconds to import; `--help` and `--cfg job` do without them
     from lm.training.checks import check_training_config
     from lm.training.process import prepare_process
     from lm.training.resume.choose import continue_run
     from lm.training.run_folder import locked
+    from lm.training.width import set_width
 
     prepare_process()
     check_training_config(config)
+    set_width(config)
     resumed = continue_run(config)
     with locked(config.run_dir):
         return fit_and_test(config, resumed)
 
 
 def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
-    """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the metrics."""
+    """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the scores."""
     import lightning
     from hydra.utils import instantiate
 
     from lm.config import validation as configs
     from lm.data.summary import print_summary
+    from lm.training.callbacks import TrainingTime
     from lm.training.checks import check_windows
     from lm.training.distributed import cluster
     from lm.training.module import LitLanguageModel
     from lm.training.results import (
         best_checkpoint,
+        count_parameters,
         log_config,
         log_hyperparameters,
         print_results,
@@ -55,7 +59,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     imported()
     lightning.seed_everything(config.seed, verbose=False)
     averaging = [instantiate(config.averaging)] if config.averaging else []
-    callbacks = [*averaging, *instantiate(config.callbacks).values()]
+    timer = TrainingTime()
+    callbacks = [timer, *averaging, *instantiate(config.callbacks).values()]
     loggers = list(instantiate(config.logger).values())
     keeps_checkpoints = "checkpoint" in config.callbacks
     parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}
@@ -70,6 +75,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     if resumed is None:
         begin_with_vectors(model, vocabulary)
+    sizes = count_parameters(model)
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     regularizers = instantiate(config.regularizer)
@@ -85,8 +91,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
             metrics |= test_metrics(trainer, module, data)
     finally:  # keep the validation results, however the test ends
         if trainer.is_global_zero:
-            log_hyperparameters(trainer, plain_config, metrics)
-            write_json(metrics, Path(config.run_dir, METRICS_FILE))
+            log_hyperparameters(trainer, plain_config, sizes, metrics)
+            write_json(metrics | sizes | timer.metrics, Path(config.run_dir, METRICS_FILE))
             best = checkpoint or "none: these are the last weights"
             print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir)
     return metrics

@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lm.config.cli import one_line_errors
+from lm.config.num_params import without_num_params
 from lm.data import EOS, UNK, Vocabulary
 from lm.models import CausalLM
 from lm.models.recurrent import CELLS
@@ -73,7 +74,7 @@ SMALL_SIZES = {
 
 @functools.cache
 def model_config(*overrides: str) -> dict:
-    return OmegaConf.to_container(composed("train", *overrides).model, resolve=True)
+    return OmegaConf.to_container(without_num_params(composed("train", *overrides)).model, resolve=True)
 
 
 def small_model_config(name: str, *overrides: str, dropout: float = 0.0, **values: object) -> dict:

@@ -95,6 +95,7 @@ _KEYS = {
         trainer.overfit_batches""",
     Range(1, 10**9, whole=True, fraction=True, text=True): "trainer.val_check_interval",
     # real numbers
+    Range(1, 10**12, text=True): "model.num_params",  # see `lm.config.num_params`
     Range(0, 1): "optimizer.dampening hydra.sweeper.max_failure_rate",
     Range(0, 1, above=True): "min_p top_p optimizer.eps",
     Range(0, 1, below=True): """

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lm.config.launch import check_shared_name, in_submitit_job
+from lm.config.num_params import asked_params, without_num_params
 from lm.config.plain_data import check_plain
 from lm.config.validation import check, snapshot
 from lm.data import Windows
@@ -31,6 +32,8 @@ def check_training_config(config: DictConfig) -> None:
 
     The model is built on the meta device, for the largest vocabulary, so its own checks run before any text is read.
     """
+    asked_params(config)
+    config = without_num_params(config)
     check(config)
     _check_processes(config.trainer)
     path = OmegaConf.select(config, "model.embedding.pretrained")

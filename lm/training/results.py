@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from lm.evaluation.perplexity import verdict
 from lm.files.text import json_text, write_text
+from lm.models import CausalLM
+from lm.models.size import describe_parameters, parameter_counts
 from lm.training.loggers import tensorboard
 
 COMPARED = ("model", "optimizer", "scheduler", "regularizer", "averaging", "data", "seed", "trainer")
@@ -42,17 +45,26 @@ def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataM
     return {**tested[0], "test/step": step} if tested and tested[0] else {}
 
 
+def count_parameters(model: CausalLM) -> dict[str, int]:
+    """Print the number of parameters by part, on rank 0 only, and return it and the parts' by their names."""
+    rank_zero_only(print)(f"parameters: {describe_parameters(model)}", flush=True)
+    counts = parameter_counts(model)
+    return {"parameters": sum(counts.values())} | {f"parameters/{part}": count for part, count in counts.items()}
+
+
 def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
     """Log the config to TensorBoard as text."""
     if trainer.is_global_zero and (logger := tensorboard(trainer)):
         logger.log_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
 
 
-def log_hyperparameters(trainer: Trainer, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Log the hyper-parameters to TensorBoard with the final perplexities."""
+def log_hyperparameters(
+    trainer: Trainer, config: Mapping[str, Any], sizes: Mapping[str, int], metrics: Mapping[str, float]
+) -> None:
+    """Log the hyper-parameters and the numbers of parameters to TensorBoard with the final perplexities."""
     if logger := tensorboard(trainer):
         perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
-        logger.log_hyperparams(hyperparameters(config), perplexities)
+        logger.log_hyperparams(hyperparameters(config) | dict(sizes), perplexities)
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:

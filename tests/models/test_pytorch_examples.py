@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from lm.config.num_params import without_num_params
 from lm.models import CausalLM
 from lm.ops import Dropout
 from tests.conftest import RECURRENT, composed
@@ -87,7 +88,7 @@ def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
 
 @functools.cache
 def recipe(name: str) -> DictConfig:
-    return composed("train", f"experiment=pytorch_examples/{name}")
+    return without_num_params(composed("train", f"experiment=pytorch_examples/{name}"))
 
 
 CASES = [("transformer", False), *((cell, tied) for cell in RECURRENT for tied in (False, True))]

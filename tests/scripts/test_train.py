@@ -100,7 +100,7 @@ def test_csv_beside_tensorboard_holds_the_same_losses(run_folder):
 
 def test_two_runs_of_one_config_give_the_same_numbers(run_folder, text_folder, tmp_path):
     again = train(tiny_config(text_folder, tmp_path, "model=lstm", *ADAM))
-    assert again == json.loads((run_folder / "metrics.json").read_text())
+    assert again.items() <= json.loads((run_folder / "metrics.json").read_text()).items()
 
 
 SUITED = {

@@ -21,7 +21,10 @@ from lm.training.resume.validation import check_resumable
 
 SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "averaging", "seed")  # what must not change
 # the location of the text may change: `check_same_text` compares the text itself
-FREE = ("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained")
+FREE = (
+    *("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained"),
+    *("model.num_params", "model.num_params_of"),  # the width that they are solved for must not change
+)
 KEY = "resume"  # the key of `lm.training.resume.ResumableCheckpoint`'s entry in a checkpoint
 
 

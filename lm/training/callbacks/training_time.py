@@ -1,0 +1,57 @@
+"""The time that training takes, without validation, and its mean speed."""
+
+import time
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from lm.data import Window
+
+
+class TrainingTime(Callback):
+    """Measures the training steps, from the first one on, without validation, what follows it, and the last checkpoint.
+
+    It must be the first callback. A resumed run adds to the time that the checkpoint had.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self.tokens = 0.0, 0
+        self.started: float | None = None  # when the clock has started; None while it stands still
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Minutes of training, and training tokens of all ranks per second; empty without a step."""
+        if not self.tokens:
+            return {}
+        return {"minutes": self.seconds / 60, "tokens_per_second": self.tokens / self.seconds}
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.started is None:
+            self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Window, batch_idx: int
+    ) -> None:
+        self.tokens += batch.targets.numel() * trainer.world_size
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds + self._since_start(), "tokens": self.tokens}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.tokens = float(state_dict["seconds"]), int(state_dict["tokens"])
+
+    def _stop(self, module: LightningModule) -> None:
+        if module.device.type == "cuda":
+            torch.cuda.synchronize()  # the last steps may still be running
+        self.seconds += self._since_start()
+        self.started = None
+
+    def _since_start(self) -> float:
+        return 0.0 if self.started is None else time.perf_counter() - self.started
