@@ -65,6 +65,7 @@ _KEYS = {
     _whole(0, 2**32 - 1): "seed data.seed hydra.sweeper.sampler.seed",  # the limit of Lightning and numpy
     _whole(0, 1000): "model.core.rounds",
     _whole(1, 20): "evaluation.ngram.order",
+    _whole(1, 99): "optimizer.ns_steps",
     _whole(1, 100): "callbacks.log_prob_heat_map.streams",
     _whole(1, 1000): """
         callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers
@@ -101,7 +102,8 @@ _KEYS = {
     Range(0, 1, below=True): """
         model.core.dropout model.core.layer_dropout model.core.input_dropout model.core.weight_dropout
         model.core.state_dropout model.core.attention_dropout model.output_dropout model.embedding_dropout
-        optimizer.betas optimizer.momentum scheduler.warmup_ratio averaging.decay averaging.start_ratio
+        optimizer.betas optimizer.momentum scheduler.warmup_ratio scheduler.flat_ratio scheduler.annealing_ratio
+        scheduler.base_momentum scheduler.max_momentum averaging.decay averaging.start_ratio
         model.head.latent_dropout regularizer.label_smoothing.epsilon
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",

@@ -31,7 +31,8 @@ class TextDataModule(LightningDataModule):
     bptt: int = 35  # steps in a window
     bptt_jitter: bool = False  # vary window lengths, and the learning rate in proportion, as AWD-LSTM does
     eval_trim: bool = False  # drop the tokens that `batchify` drops, as pytorch/examples does
-    seed: int = 0  # of the jitter
+    partial_shuffle: bool = False  # rotate each stream of training text by an offset of its own in every epoch
+    seed: int = 0  # of the jitter and the partial shuffle
     vocabulary: Vocabulary | None = None  # of a trained model; None builds it from the training split
     name: str = "text"  # of the corpus, in results
 
@@ -68,7 +69,8 @@ class TextDataModule(LightningDataModule):
                 f"use a multiple of {self._processes}."
             )
         streams = batchify(self._on_device(self.corpus.train), self.batch_size)
-        return Windows(self._own(streams), self.bptt, self.bptt_jitter, self.seed)
+        ranks = self._rank, self._processes
+        return Windows(self._own(streams), self.bptt, self.bptt_jitter, self.seed, self.partial_shuffle, *ranks)
 
     def val_dataloader(self) -> Windows:
         return self._evaluation_windows(self.corpus.valid)
@@ -95,8 +97,11 @@ class TextDataModule(LightningDataModule):
                 f"eval_batch_size={self.eval_batch_size} given, but each of {self._processes} devices needs a stream: "
                 "use more, and a longer text if it has fewer tokens."
             )
-        rank = self.trainer.global_rank if self.trainer else 0
-        return Window(*(ids.tensor_split(self._processes, dim=1)[rank] for ids in streams))
+        return Window(*(ids.tensor_split(self._processes, dim=1)[self._rank] for ids in streams))
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
 
     @property
     def _processes(self) -> int:

@@ -76,14 +76,29 @@ class Windows:
         bptt: steps in a window.
         jitter: vary the lengths (see `jittered_lengths`): they are drawn once, since Lightning asks for the number of
             windows only once, and shuffled for every epoch.
-        seed: of the lengths and their order.
+        seed: of the lengths and their order, and of the partial shuffle.
+        partial_shuffle: rotate each stream by an offset of its own, drawn for every epoch (Press 2019). Inputs keep
+            their targets: only at the seam is the carried state not that of the tokens before.
+        rank: of this process, to take its streams' offsets out of those of all streams.
+        num_ranks: the number of processes, each with as many streams.
     """
 
-    def __init__(self, streams: Window, bptt: int, jitter: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        streams: Window,
+        bptt: int,
+        jitter: bool = False,
+        seed: int = 0,
+        partial_shuffle: bool = False,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
         self.streams = streams
         self.bptt = bptt
         self.jitter = jitter
         self.seed = seed
+        self.partial_shuffle = partial_shuffle
+        self.rank, self.num_ranks = rank, num_ranks
         steps = len(streams.inputs)
         self.lengths = jittered_lengths(steps, bptt, self._generator(0)) if jitter else split_length(steps, bptt)
         self.epoch = -1
@@ -98,10 +113,12 @@ class Windows:
             self.epoch += 1
             self.position = 0
         self.resuming = False
-        lengths = self._lengths_of_epoch()
+        generator = self._generator(self.epoch + 1)
+        lengths = self._lengths_of_epoch(generator)
+        offsets = self._offsets(generator) if self.partial_shuffle else None
         start = sum(lengths[: self.position])
         for length in lengths[self.position :]:
-            yield Window(*(ids[start : start + length].long() for ids in self.streams))
+            yield self._window(start, length, offsets)
             # only now: a checkpoint written before a step resumes with the window of that step
             self.position += 1
             start += length
@@ -112,10 +129,24 @@ class Windows:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.position, self.resuming = state["epoch"], state["position"], True
 
-    def _lengths_of_epoch(self) -> list[int]:
+    def _window(self, start: int, length: int, offsets: Tensor | None) -> Window:
+        """The `length` steps from step `start` of the streams, rotated by their offsets."""
+        if offsets is None:
+            return Window(*(ids[start : start + length].long() for ids in self.streams))
+        steps = torch.arange(start, start + length, device=offsets.device)[:, None]
+        rows = (steps + offsets) % len(self.streams.inputs)
+        return Window(*(ids.gather(0, rows).long() for ids in self.streams))
+
+    def _offsets(self, generator: torch.Generator) -> Tensor:
+        """For each of this rank's streams the step at which it begins, `[B]`."""
+        steps, streams = self.streams.inputs.shape
+        offsets = torch.randint(steps, (self.num_ranks, streams), generator=generator)
+        return offsets[self.rank].to(self.streams.inputs.device)
+
+    def _lengths_of_epoch(self, generator: torch.Generator) -> list[int]:
         if not self.jitter:
             return self.lengths
-        order = torch.randperm(len(self.lengths), generator=self._generator(self.epoch + 1))
+        order = torch.randperm(len(self.lengths), generator=generator)
         return [self.lengths[i] for i in order.tolist()]
 
     def _generator(self, epoch: int) -> torch.Generator:

@@ -1,6 +1,7 @@
 """Checks for combinations of options that a run cannot honour, made before any training."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from lm.config.plain_data import check_plain
 from lm.config.validation import check, snapshot
 from lm.data import Windows
 from lm.errors import UserError
-from lm.models import CausalLM, TrainingOutputs
+from lm.models import CausalLM, RecurrentCore, SoftmaxHead, TokenEmbedding, TrainingOutputs
 from lm.ops import check_precision
+from lm.training.optimizers import ModelParameters
 
 if TYPE_CHECKING:
     from lm.data.datamodule import TextDataModule
@@ -92,10 +94,14 @@ def _check_processes(trainer: DictConfig) -> None:
 
 
 def _check_optimizer(config: DictConfig) -> None:
-    """Build the optimizer and the schedule for one parameter, so that their own checks run."""
+    """Build the optimizer and the schedule for a model of one unit, so that their own checks run."""
+    embedding, head = partial(TokenEmbedding, embedding_size=1), partial(SoftmaxHead, tie_weights=False)
+    core = partial(RecurrentCore, cell="rnn_tanh", hidden_size=1, num_layers=1, dropout=0.0)
     try:
-        optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(1))])
-    except ValueError as error:
+        optimizer = instantiate(config.optimizer)(ModelParameters(CausalLM(1, embedding, core, head)))
+    except UserError:
+        raise
+    except ValueError as error:  # torch's
         raise UserError(f"optimizer: {error}.") from error
     if config.optimizer.get("maximize"):
         raise UserError("optimizer.maximize=true given, but the loss is to fall: leave it out.")

@@ -1,7 +1,7 @@
 """The LightningModule: training step, logging and optimizer, independent of the architecture."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from lm.training.accumulation import AccumulatedWindows
 from lm.training.finite_loss import FiniteLoss
 from lm.training.lightning_internals import is_epoch_done, stop_after_this_step, validate_last_weights
 from lm.training.metrics import TextLoss
+from lm.training.optimizers import ModelParameters
 from lm.training.regularizers import Regularizer
 
 
@@ -40,7 +41,7 @@ class LitLanguageModel(LightningModule):
         model: the model to train.
         vocabulary: the model's, to be stored in the checkpoint.
         config: of the whole run, in primitive types, to be stored in the checkpoint.
-        optimizer: makes the optimizer, given the parameters; None for evaluation only.
+        optimizer: makes the optimizer, given the model's parameters; None for evaluation only.
         scheduler: makes an lr_scheduler_config, given the optimizer and `total_steps`; see `lm.training.schedules`.
         regularizers: by name; see `lm.training.regularizers`.
     """
@@ -50,7 +51,7 @@ class LitLanguageModel(LightningModule):
         model: CausalLM,
         vocabulary: Vocabulary,
         config: dict[str, Any],
-        optimizer: Callable[[Iterator[nn.Parameter]], Optimizer] | None = None,
+        optimizer: Callable[[ModelParameters], Optimizer] | None = None,
         scheduler: Callable[..., LRSchedulerConfigType] | None = None,
         regularizers: Mapping[str, Regularizer] | None = None,
     ) -> None:
@@ -194,7 +195,7 @@ class LitLanguageModel(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         assert self.make_optimizer is not None and self.make_scheduler is not None, "built for evaluation only"
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(ModelParameters(self.model))
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UserError("trainer.max_epochs=-1 given without an end: set trainer.max_epochs or trainer.max_steps.")

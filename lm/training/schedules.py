@@ -1,11 +1,14 @@
 """Learning-rate schedules: each a function that returns what Lightning calls an lr_scheduler_config."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 from lightning.pytorch.utilities.types import LRSchedulerConfigType
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from lm.config.checks import above_zero, at_least, probability
 from lm.errors import UserError
@@ -46,6 +49,75 @@ def one_cycle(
     return {"scheduler": scheduler, "interval": "step"}
 
 
+def one_cycle_flat(
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup_ratio: float,
+    flat_ratio: float,
+    annealing_ratio: float,
+    div_factor: float,
+    final_div_factor: float,
+    base_momentum: float,
+    max_momentum: float,
+) -> LRSchedulerConfigType:
+    """One cycle in four phases, each a line: warmup to the optimizer's rate, flat, back to the initial rate, annealing.
+
+    The ratios are fractions of all steps; the third phase has the rest. Initial rate: peak / `div_factor`; final:
+    initial / `final_div_factor`. Momentum, or Adam's first beta, falls from `max_momentum` to `base_momentum` in the
+    warmup and rises again in the third phase; an optimizer without momentum keeps none.
+    """
+    probability(warmup_ratio=warmup_ratio, flat_ratio=flat_ratio, annealing_ratio=annealing_ratio)
+    probability(base_momentum=base_momentum, max_momentum=max_momentum)
+    above_zero(div_factor=div_factor, final_div_factor=final_div_factor)
+    fall = warmup_ratio + flat_ratio
+    if fall + annealing_ratio > 1:
+        raise UserError(
+            f"warmup_ratio={warmup_ratio}, flat_ratio={flat_ratio} and annealing_ratio={annealing_ratio} given, but "
+            "they are fractions of all steps, and must add up to at most 1."
+        )
+    low = 1 / div_factor
+    ends = [end * (total_steps - 1) for end in (0, warmup_ratio, fall, 1 - annealing_ratio, 1)]
+    factors = [low, 1.0, 1.0, low, low / final_div_factor]
+    momenta = [max_momentum, base_momentum, base_momentum, max_momentum, max_momentum]
+    return {"scheduler": PiecewiseLinear(optimizer, ends, factors, momenta), "interval": "step"}
+
+
+class PiecewiseLinear(LRScheduler):
+    """The learning rate and the momentum on lines between given steps.
+
+    Args:
+        optimizer: its learning rates are those at a factor of 1.
+        ends: the rising steps, counted from 0, between which the lines are.
+        factors: of the learning rate at these steps.
+        momenta: the momentum, or Adam's first beta, at these steps.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, ends: Sequence[float], factors: Sequence[float], momenta: Sequence[float]
+    ) -> None:
+        self.ends, self.factors, self.momenta = ends, factors, momenta
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of each parameter group, whose momentum it sets, as torch's OneCycleLR does."""
+        momentum = interpolate(self.last_epoch, self.ends, self.momenta)
+        for group in self.optimizer.param_groups:
+            if "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            elif group.get("momentum"):
+                group["momentum"] = momentum
+        factor = interpolate(self.last_epoch, self.ends, self.factors)
+        return [rate * factor for rate in self.base_lrs]
+
+
+def interpolate(x: float, points: Sequence[float], values: Sequence[float]) -> float:
+    """The value at x on the lines between the points, which rise; after the last point, its value."""
+    for (start, end), (first, last) in zip(pairwise(points), pairwise(values), strict=True):
+        if x < end:
+            return first + (last - first) * (x - start) / (end - start)
+    return values[-1]
+
+
 def cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LRSchedulerConfigType:
     """Linear warmup to the optimizer's learning rate, then cosine annealing to zero."""
     at_least(0, warmup_steps=warmup_steps)
@@ -57,8 +129,24 @@ def cosine_factor(step: int, total_steps: int, warmup_steps: int) -> float:
     """The factor of the peak learning rate at step `step`, counted from 0."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return 0.5 * (1 + math.cos(math.pi * progress(step, total_steps, warmup_steps)))
+
+
+def linear(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LRSchedulerConfigType:
+    """Linear warmup to the optimizer's learning rate, then a line to zero (Devlin et al. 2019)."""
+    at_least(0, warmup_steps=warmup_steps)
+    factor = partial(linear_factor, total_steps=total_steps, warmup_steps=warmup_steps)
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+
+
+def linear_factor(step: int, total_steps: int, warmup_steps: int) -> float:
+    """The factor of the peak learning rate at step `step`, counted from 0."""
+    return (step + 1) / warmup_steps if step < warmup_steps else 1 - progress(step, total_steps, warmup_steps)
+
+
+def progress(step: int, total_steps: int, warmup_steps: int) -> float:
+    """The fraction of the steps after the warmup that lie before step `step`."""
+    return min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LRSchedulerConfigType:

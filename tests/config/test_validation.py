@@ -156,7 +156,7 @@ def test_the_examples_recipes_have_its_defaults(core):
     assert not model["head"]["tie_weights"]
     if core == "transformer":
         assert (model["core"]["num_heads"], model["core"]["feedforward_size"], model["core"]["context"]) == (2, 200, 35)
-    assert optimizer["_target_"] == "torch.optim.SGD"
+    assert optimizer["_target_"] == "lm.training.optimizers.SGD"
     assert (optimizer["momentum"], optimizer["weight_decay"]) == (0, 0)
     assert optimizer["lr"] == {"rnn_tanh": 1, "rnn_relu": 2, "lstm": 20, "gru": 10, "transformer": 5}[core]
     assert config["scheduler"] == {

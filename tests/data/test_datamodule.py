@@ -27,16 +27,23 @@ def targets_of(windows):
     return torch.cat([window.targets for window in windows])
 
 
+@pytest.mark.parametrize("partial_shuffle", [False, True])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_the_streams_of_one(make_data, world_size):
-    sizes = {"batch_size": 6, "eval_batch_size": 7}
-    alone = make_data(**sizes)
-    together = [make_data(world_size, rank, **sizes) for rank in range(world_size)]
+def test_processes_share_the_streams_of_one(make_data, world_size, partial_shuffle):
+    options = {"batch_size": 6, "eval_batch_size": 7, "partial_shuffle": partial_shuffle}
+    alone = make_data(**options)
+    together = [make_data(world_size, rank, **options) for rank in range(world_size)]
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         parts = [getattr(data, loader)() for data in together]
         assert len({len(part) for part in parts}) == 1, "every process needs the same number of windows"
         whole = targets_of(getattr(alone, loader)())
         assert torch.equal(torch.cat([targets_of(part) for part in parts], dim=1), whole)
+
+
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=needs_gpu)])
+def test_partly_shuffled_windows_are_on_the_device_of_the_text(make_data, device):
+    windows = make_data(device=device, partial_shuffle=True).train_dataloader()
+    assert {ids.device.type for window in windows for ids in window} == {device}
 
 
 @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=needs_gpu)])
@@ -68,6 +75,15 @@ def test_trimmed_evaluation_scores_what_the_example_scores(make_data):
     data = make_data(eval_batch_size=10, eval_trim=True)
     rows = len(data.corpus.valid) // 10
     assert targets_of(data.val_dataloader()).shape == (rows - 1, 10)
+
+
+def test_the_partial_shuffle_is_for_training_only(make_data):
+    shuffled, plain = make_data(partial_shuffle=True), make_data()
+    for loader in ("val_dataloader", "test_dataloader"):
+        assert torch.equal(*(targets_of(getattr(data, loader)()) for data in (shuffled, plain)))
+    first, second = (targets_of(data.train_dataloader()) for data in (shuffled, plain))
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
 
 
 def test_jitter_is_for_training_only(make_data):

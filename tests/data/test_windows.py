@@ -97,20 +97,70 @@ def test_every_epoch_starts_at_the_beginning():
     assert torch.equal(joined(windows).inputs, joined(windows).inputs)
 
 
+@pytest.mark.parametrize("partial_shuffle", [False, True])
 @pytest.mark.parametrize("jitter", [False, True])
 @pytest.mark.parametrize("taken", [1, 5])
-def test_a_restored_iteration_begins_with_the_window_that_was_under_way(jitter, taken):
+def test_a_restored_iteration_begins_with_the_window_that_was_under_way(partial_shuffle, jitter, taken):
     streams = batchify(text_of(2000), 4)
-    windows = Windows(streams, 20, jitter, seed=3)
+    windows = Windows(streams, 20, jitter, 3, partial_shuffle)
     list(windows)  # an epoch before, so that the epoch counts
     iterator = iter(windows)
     *_, under_way = itertools.islice(iterator, taken)
     state = windows.state_dict()
     rest = [part.inputs.tolist() for part in (under_way, *iterator)]
-    restored = Windows(streams, 20, jitter, seed=3)
+    restored = Windows(streams, 20, jitter, 3, partial_shuffle)
     restored.load_state_dict(state)
     assert [part.inputs.tolist() for part in restored] == rest
     assert [part.inputs.tolist() for part in restored] == [part.inputs.tolist() for part in windows]
+
+
+def rotated(streams: Window, offsets: list[int]) -> Window:
+    """A plain loop: each stream from its offset to its end, then from its beginning."""
+    parts = [[torch.cat([ids[offset:, i], ids[:offset, i]]) for i, offset in enumerate(offsets)] for ids in streams]
+    return Window(*(torch.stack(part, dim=1).long() for part in parts))
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+def test_a_partial_shuffle_rotates_each_stream_anew_in_every_epoch(jitter):
+    streams = batchify(text_of(2000), 4)
+    windows = Windows(streams, 35, jitter, seed=1, partial_shuffle=True)
+    plain = Windows(streams, 35, jitter, seed=1)
+    starts = []
+    for _ in range(3):
+        parts = list(windows)
+        together = joined(parts)
+        offsets = [each - 500 * i for i, each in enumerate(together.inputs[0].tolist())]
+        expected = rotated(streams, offsets)
+        assert torch.equal(together.inputs, expected.inputs)
+        assert torch.equal(together.targets, expected.targets)
+        assert torch.equal(together.targets, together.inputs + 1), "every input keeps its target"
+        assert [len(part.inputs) for part in parts] == [len(part.inputs) for part in plain]
+        starts.append(offsets)
+    assert len({*map(tuple, starts)}) == 3
+    assert all(len({*offsets}) == 4 for offsets in starts)
+    other = Windows(streams, 35, jitter, seed=2, partial_shuffle=True)
+    assert not torch.equal(joined(other).inputs[0], joined(Windows(streams, 35, jitter, 1, True)).inputs[0])
+
+
+def test_offsets_of_a_partial_shuffle_are_uniform():
+    windows = Windows(batchify(text_of(8004), 4), 2000, seed=1, partial_shuffle=True)
+    offsets = torch.cat([next(iter(windows)).inputs[0] % 2001 for _ in range(500)]).double()
+    assert offsets.mean() == pytest.approx(1000, abs=60)
+    assert offsets.std() == pytest.approx(2000 / 12**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_ranks_rotate_their_streams_as_one_process_does(num_ranks):
+    streams = batchify(text_of(600), 6)
+    whole = Windows(streams, 10, jitter=True, seed=1, partial_shuffle=True)
+    parts = []
+    for rank in range(num_ranks):
+        own = Window(*(ids.tensor_split(num_ranks, dim=1)[rank] for ids in streams))
+        parts.append(Windows(own, 10, True, 1, True, rank, num_ranks))
+    for _ in range(2):
+        expected, found = joined(whole), [joined(part) for part in parts]
+        for i in range(2):
+            assert torch.equal(torch.cat([each[i] for each in found], dim=1), expected[i])
 
 
 def test_split_length_leaves_the_rest_to_the_last_window():

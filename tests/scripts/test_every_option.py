@@ -1,4 +1,7 @@
-"""Every core, head, embedding and regulariser trains, resumes and is exported; a new option is taken up by itself."""
+"""Every core, head, embedding, regulariser, optimizer and schedule trains, resumes and is exported.
+
+A new option is taken up by itself.
+"""
 
 from pathlib import Path
 
@@ -16,6 +19,9 @@ OPTIONS = [
     *(f"model/head={name}" for name in HEADS),
     *(f"model/embedding={name}" for name in EMBEDDINGS),
     *(f"regularizer={name}" for name in options("regularizer")),
+    *(f"optimizer={name}" for name in options("optimizer")),
+    *(f"scheduler={name}" for name in options("scheduler")),
+    *(f"model={name} optimizer=muon" for name in MODELS),
 ]
 
 
@@ -33,7 +39,8 @@ def test_it_trains_resumes_bitwise_and_is_exported(option, text_folder, tmp_path
             "model/head=sampled": ["model.head.num_frequent=4", "model.head.num_sampled=6"],
         }
         length = f"trainer.max_steps={steps}"
-        train(tiny_config(text_folder, tmp_path / folder, option, *small.get(option, []), *SHORT, length, *overrides))
+        chosen = (*SHORT, *option.split(), *small.get(option, []), length, *overrides)
+        train(tiny_config(text_folder, tmp_path / folder, *chosen))
 
     run("whole", 4)
     run("parts", 2)

@@ -1,5 +1,8 @@
 """Learning-rate schedules, step by step."""
 
+import copy
+from functools import partial
+
 import pytest
 import torch
 
@@ -61,6 +64,82 @@ def test_cosine_without_warm_up_starts_at_the_top():
     assert schedules.cosine_factor(0, total_steps=10, warmup_steps=0) == 1
 
 
+def test_linear_warms_up_in_a_line_and_falls_in_a_line_to_zero():
+    optimizer = sgd(lr=2.0)
+    rates = used_rates(optimizer, schedules.linear(optimizer, 104, warmup_steps=4), 106)
+    rising, falling = [0.5, 1.0, 1.5, 2.0], [2 * (104 - step) / 100 for step in range(4, 104)]
+    assert rates == pytest.approx([*rising, *falling, 0.0, 0.0])
+
+
+def test_linear_without_warm_up_starts_at_the_top():
+    optimizer = sgd(lr=3.0)
+    assert used_rates(optimizer, schedules.linear(optimizer, 3, warmup_steps=0), 4) == pytest.approx([3, 2, 1, 0])
+
+
+PHASES = {"warmup_ratio": 0.1, "flat_ratio": 0.4, "annealing_ratio": 0.2, "div_factor": 10, "final_div_factor": 20}
+MOMENTA = {"base_momentum": 0.7, "max_momentum": 0.8}
+
+
+def flat_cycle(step: int) -> tuple[float, float]:
+    """The learning rate, with a peak of 2, and the momentum of the phases above in 101 steps."""
+    if step < 10:
+        return 0.2 + 1.8 * step / 10, 0.8 - 0.1 * step / 10
+    if step < 50:
+        return 2.0, 0.7
+    if step < 80:
+        return 2 - 1.8 * (step - 50) / 30, 0.7 + 0.1 * (step - 50) / 30
+    return 0.2 - 0.19 * (min(step, 100) - 80) / 20, 0.8
+
+
+def momenta_of(optimizer) -> list[float]:
+    return [group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("make", [partial(torch.optim.SGD, momentum=0.9), torch.optim.AdamW, torch.optim.Adam])
+def test_one_cycle_flat_has_four_phases_of_rate_and_momentum(make):
+    first, second = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    optimizer = make([{"params": [first]}, {"params": [second], "lr": 4.0, "weight_decay": 0.0}], lr=2.0)
+    config = schedules.one_cycle_flat(optimizer, 101, **PHASES, **MOMENTA)
+    assert config["interval"] == "step"
+    for step in range(103):  # Lightning steps once more after the last
+        rate, momentum = flat_cycle(step)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate, 2 * rate])
+        assert momenta_of(optimizer) == pytest.approx([momentum] * 2)
+        optimizer.step()
+        config["scheduler"].step()
+    assert all("betas" not in group or group["betas"][1] == 0.999 for group in optimizer.param_groups)
+
+
+def test_one_cycle_flat_keeps_an_optimizer_without_momentum_so():
+    optimizer = sgd()
+    used_rates(optimizer, schedules.one_cycle_flat(optimizer, 10, **PHASES, **MOMENTA), 10)
+    assert optimizer.param_groups[0]["momentum"] == 0
+
+
+def test_one_cycle_flat_restored_goes_on_as_it_was():
+    rates = []
+    for stop in None, 37:
+        optimizer = sgd(lr=2.0, momentum=0.9)
+        config = schedules.one_cycle_flat(optimizer, 101, **PHASES, **MOMENTA)
+        rates.append(used_rates(optimizer, config, stop or 101))
+        if stop:
+            stored = [copy.deepcopy(each.state_dict()) for each in (optimizer, config["scheduler"])]
+            optimizer = sgd(lr=2.0, momentum=0.9)
+            config = schedules.one_cycle_flat(optimizer, 101, **PHASES, **MOMENTA)
+            optimizer.load_state_dict(stored[0])
+            config["scheduler"].load_state_dict(stored[1])
+            rates[-1] += used_rates(optimizer, config, 101 - stop)
+    assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_cycle_of_few_steps_has_finite_rates(steps):
+    optimizer = sgd(lr=2.0)
+    rates = used_rates(optimizer, schedules.one_cycle_flat(optimizer, steps, **PHASES, **MOMENTA), steps + 1)
+    assert rates[-1] == pytest.approx(0.01)
+    assert all(0 < rate <= 2 for rate in rates)
+
+
 def test_constant_never_moves():
     optimizer = sgd()
     assert set(used_rates(optimizer, schedules.constant(optimizer, 10), 10)) == {20.0}
@@ -74,6 +153,10 @@ def test_constant_never_moves():
         lambda o: schedules.one_cycle(o, 10, warmup_ratio=1.5, div_factor=10, final_div_factor=10),
         lambda o: schedules.one_cycle(o, 10, warmup_ratio=0.5, div_factor=0, final_div_factor=10),
         lambda o: schedules.cosine(o, 10, warmup_steps=-1),
+        lambda o: schedules.linear(o, 10, warmup_steps=-1),
+        lambda o: schedules.one_cycle_flat(o, 10, **PHASES | {"flat_ratio": 0.8}, **MOMENTA),
+        lambda o: schedules.one_cycle_flat(o, 10, **PHASES | {"div_factor": 0}, **MOMENTA),
+        lambda o: schedules.one_cycle_flat(o, 10, **PHASES, **MOMENTA | {"max_momentum": 1.0}),
     ],
 )
 def test_values_out_of_range_are_refused(make):

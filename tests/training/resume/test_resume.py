@@ -37,6 +37,10 @@ RUNS = {
         *("model.head.num_frequent=4", "model.head.num_sampled=6", "model.head.tie_weights=true"),
     ),
     "weight drop, locked and embedding dropout": ("model=awd_lstm", *ADAM, "regularizer=l2"),
+    "muon, four phases, partial shuffle": (
+        *("model=gru", "optimizer=muon", "optimizer.lr=0.03", "optimizer.decay=matrices"),
+        *("scheduler=one_cycle_flat", "data.partial_shuffle=true"),
+    ),
     "averaged weights": ("model=lstm", *ADAM, "averaging=ema", "trainer.val_check_interval=0.3"),
 }
 
@@ -242,6 +246,7 @@ def kill(process: subprocess.Popen, chooser: random.Random) -> None:
         ("model=transformer",),
         ("model=gru", "model/head=adaptive", "model.head.cutoffs=[6]"),
         ("model=lstm", "averaging=ema"),
+        ("model=gru", "data.partial_shuffle=true"),
     ],
 )
 def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoints(model, text_folder, tmp_path):
