@@ -5,7 +5,7 @@ import torch
 from hydra.utils import instantiate
 
 from lm.models.size import describe_parameters, nearest_width, parameter_counts
-from tests.conftest import CORES, V, make_model, small_model_config
+from tests.conftest import CORES, V, make_model, model_config, small_model_config
 
 E = H = 12
 TIED = {
@@ -45,6 +45,17 @@ def test_a_model_on_the_meta_device_has_the_same_numbers(tied):
         model = instantiate(small_model_config("transformer", tie_weights=tied), vocabulary_size=V)
     assert all(parameter.is_meta for parameter in model.parameters())
     assert describe_parameters(model) == describe_parameters(make_model("transformer", tie_weights=tied))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "millions"),
+    [("awd_lstm", 33.6), ("awd_lstm_mos", 35), ("mogrifier", 35), ("mogrifier_24m", 24), ("transformer_xl", 37.7)],
+)
+def test_the_literatures_models_have_their_papers_numbers_of_parameters(experiment, millions):
+    config = model_config(f"experiment={experiment}")
+    with torch.device("meta"):
+        model = instantiate(config, vocabulary_size=33278)  # Wikitext-2's
+    assert sum(parameter_counts(model).values()) == pytest.approx(1e6 * millions, rel=0.01)
 
 
 @pytest.mark.parametrize("asked", [0, 1, 8, 9, 13, 99, 100, 101, 10**9])

@@ -36,6 +36,10 @@ RUNS = {
         *("model=gru", *ADAM, "model/head=sampled"),
         *("model.head.num_frequent=4", "model.head.num_sampled=6", "model.head.tie_weights=true"),
     ),
+    "transformer-xl, sampled mixture of softmaxes": (
+        *("model=transformer_xl", *ADAM, "model.core.memory=6", "model/head=mixture", "model.head.num_experts=2"),
+        *("model.head.num_frequent=4", "model.head.num_sampled=6", "model.head.tie_weights=true"),
+    ),
     "weight drop, locked and embedding dropout": ("model=awd_lstm", *ADAM, "regularizer=l2"),
     "muon, four phases, partial shuffle": (
         *("model=gru", "optimizer=muon", "optimizer.lr=0.03", "optimizer.decay=matrices"),
@@ -71,7 +75,9 @@ def assert_same_end(first: dict, second: dict) -> None:
     assert first["global_step"] == second["global_step"]
     assert first["epoch"] == second["epoch"]
     torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=0)
-    torch.testing.assert_close(first["optimizer_states"], second["optimizer_states"], rtol=0, atol=0)
+    for mine, other in zip(first["optimizer_states"], second["optimizer_states"], strict=True):
+        assert mine["param_groups"] == other["param_groups"]
+        torch.testing.assert_close(mine["state"], other["state"], rtol=0, atol=0)
     assert first["lr_schedulers"] == second["lr_schedulers"]
     torch.testing.assert_close(first.get("averaging"), second.get("averaging"), rtol=0, atol=0)
 
@@ -211,7 +217,7 @@ def start(text_folder: Path, runs: Path, *overrides: str) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(RUNS)[1:3])
+@pytest.mark.parametrize("name", [*list(RUNS)[1:3], "averaged weights"])
 def test_a_process_killed_several_times_ends_bitwise_the_same(name, text_folder, tmp_path):
     overrides = (*RUNS[name], "callbacks.resumable_checkpoint.every_n_steps=1")
     whole = start(text_folder, tmp_path / "whole", *overrides)
@@ -247,10 +253,12 @@ def kill(process: subprocess.Popen, chooser: random.Random) -> None:
         ("model=gru", "model/head=adaptive", "model.head.cutoffs=[6]"),
         ("model=lstm", "averaging=ema"),
         ("model=gru", "data.partial_shuffle=true"),
+        ("model=awd_lstm", "model.core.input_dropout=0", "model.core.weight_dropout=0", "model.embedding_dropout=0"),
+        ("model=transformer_xl", "model.core.memory=6", "model/head=mixture", "model.head.latent_dropout=0"),
     ],
 )
 def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoints(model, text_folder, tmp_path):
-    overrides = (*model, "optimizer.lr=0.5", "trainer.precision=32-true", "model.core.dropout=0")
+    overrides = (*model, "optimizer.lr=0.5", "trainer.precision=32-true", "model.core.dropout=0", "model.output_dropout=0")
     overrides += ("trainer.max_epochs=1", "trainer.log_every_n_steps=1")
     ends, losses = {}, {}
     for run, parts in {
