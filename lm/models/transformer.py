@@ -260,6 +260,10 @@ def sinusoids(angles: Tensor, size: int) -> Tensor:
 
 def rotate(features: Tensor, angles: Tensor) -> Tensor:
     """Rotate each pair of features of `[B, heads, T, D]` by the angles `[T, D / 2]` of its position."""
-    even, odd = features[..., 0::2], features[..., 1::2]
-    sin, cos = angles.sin().to(features.dtype), angles.cos().to(features.dtype)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    if torch.compiler.is_exporting():  # ONNX has no complex numbers
+        even, odd = features[..., 0::2], features[..., 1::2]
+        sin, cos = angles.sin().to(features.dtype), angles.cos().to(features.dtype)
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
+    rotated = pairs * torch.polar(torch.ones_like(angles), angles)
+    return torch.view_as_real(rotated).flatten(-2).to(features.dtype)

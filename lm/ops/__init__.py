@@ -7,6 +7,7 @@ from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
 from lm.ops.linear_recurrence import linear_recurrence
 from lm.ops.onednn import SHAPE_MULTIPLE, without_onednn
 from lm.ops.precision import check_precision, fast_precision, has_bfloat16_lstm
+from lm.ops.rms_norm import rms_norm
 from lm.ops.scan import scan
 from lm.ops.select_rows import select_rows
 from lm.ops.step_linear import StepLinear
@@ -25,6 +26,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_recurrence",
     "make_dropout",
+    "rms_norm",
     "scan",
     "select_rows",
     "without_onednn",

@@ -258,8 +258,8 @@ def kill(process: subprocess.Popen, chooser: random.Random) -> None:
     ],
 )
 def test_one_and_two_processes_train_alike_and_go_on_from_each_others_checkpoints(model, text_folder, tmp_path):
-    overrides = (*model, "optimizer.lr=0.5", "trainer.precision=32-true", "model.core.dropout=0", "model.output_dropout=0")
-    overrides += ("trainer.max_epochs=1", "trainer.log_every_n_steps=1")
+    overrides = (*model, "model.core.dropout=0", "model.output_dropout=0", "optimizer.lr=0.5")
+    overrides += ("trainer.precision=32-true", "trainer.max_epochs=1", "trainer.log_every_n_steps=1")
     ends, losses = {}, {}
     for run, parts in {
         "one": [("1", -1)],
