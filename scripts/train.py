@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def train(config: DictConfig) -> dict[str, float]:
     """Run the whole job that `config` describes, in a folder that no other run uses, and return its scores."""
     # torch and Lightning take seconds to import; `--help` and `--cfg job` do without them
+    from lm.training.budget import set_max_steps
     from lm.training.checks import check_training_config
     from lm.training.process import prepare_process
     from lm.training.resume.choose import continue_run
@@ -27,6 +28,7 @@ def train(config: DictConfig) -> dict[str, float]:
     set_width(config)
     resumed = continue_run(config)
     with locked(config.run_dir):
+        set_max_steps(config, resumed)
         return fit_and_test(config, resumed)
 
 

@@ -113,7 +113,7 @@ _KEYS = {
         optimizer.weight_decay regularizer.ar.alpha regularizer.tar.beta regularizer.l2.weight
         regularizer.z_loss.coefficient""",
     Range(0, 10**6, above=True): """
-        callbacks.resumable_checkpoint.every_n_minutes optimizer.lr trainer.gradient_clip_val
+        train_minutes callbacks.resumable_checkpoint.every_n_minutes optimizer.lr trainer.gradient_clip_val
         trainer.strategy.timeout_minutes evaluation.dynamic.lr evaluation.dynamic.candidates.lr
         evaluation.dynamic.statistics.epsilon""",
     Range(0, 10**12, above=True): "scheduler.div_factor scheduler.final_div_factor",

@@ -19,6 +19,7 @@ from lm.data import Windows
 from lm.errors import UserError
 from lm.models import CausalLM, RecurrentCore, SoftmaxHead, TokenEmbedding, TrainingOutputs
 from lm.ops import check_precision
+from lm.training.budget import check_train_minutes
 from lm.training.optimizers import ModelParameters
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def check_training_config(config: DictConfig) -> None:
     config = without_num_params(config)
     check(config)
     _check_processes(config.trainer)
+    check_train_minutes(config)
     path = OmegaConf.select(config, "model.embedding.pretrained")
     if path and config.ckpt is None and not Path(path).expanduser().is_file():
         raise UserError(f"model.embedding.pretrained={path} given, but there is no such file.")

@@ -1,12 +1,13 @@
 """The number of parameters that is asked for: what is understood, what is refused, and that no model sees it."""
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from lm.config.cli import user_error_message
 from lm.config.num_params import KEYS, asked_params, parse_count, without_num_params
 from lm.errors import UserError
 from lm.training.checks import check_training_config
-from tests.conftest import MODELS, composed
+from tests.conftest import CONF, MODELS, composed
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,11 @@ def test_every_models_config_has_the_keys_and_the_copy_without_them_is_the_model
     own = without_num_params(config)
     assert set(config.model) - set(own.model) == set(KEYS)
     assert own.model.core == config.model.core
+
+
+def test_the_comparison_is_of_all_cores_at_one_size():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["experiment=compare"], return_hydra_config=True)
+    compared = config.hydra.sweeper.params.model.split(",")
+    assert {*MODELS} - {*compared} == {"awd_lstm", "modern_transformer"}  # presets of cores that are compared
+    assert asked_params(config) == (10_000_000, "all")

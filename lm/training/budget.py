@@ -1,0 +1,87 @@
+"""`train_minutes` becomes `trainer.max_steps`, before training: a run has a length that can be repeated anywhere."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from lm.checkpoints import checkpoint
+from lm.errors import UserError
+from lm.training.module import LitLanguageModel
+from lm.training.schedules import constant
+
+WARMUP_STEPS = 5
+MEASURED_SECONDS = 5.0
+MEASURED_STEPS = 10  # at least
+
+
+def check_train_minutes(config: DictConfig) -> None:
+    """Refuse what contradicts `train_minutes`."""
+    if config.train_minutes is None:
+        return
+    given, trainer = f"train_minutes={config.train_minutes} given", config.trainer
+    if trainer.max_steps != -1:
+        raise UserError(f"{given}, but also trainer.max_steps={trainer.max_steps}: give one of them.")
+    if trainer.devices != 1 or trainer.num_nodes != 1:
+        raise UserError(
+            f"{given} with trainer.devices={trainer.devices} and trainer.num_nodes={trainer.num_nodes}, but speed is "
+            "measured in one process: give trainer.max_steps instead."
+        )
+
+
+def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
+    """Replace `trainer.max_steps` and `max_epochs` by as many steps as `train_minutes` allows, if it is not null.
+
+    The speed is that of a few steps of a model that is thrown away. Validation is not counted. A resumed run keeps the
+    number of steps that it began with, so that its learning rates stay the same.
+    """
+    minutes, trainer = config.train_minutes, config.trainer
+    if minutes is None:
+        return
+    if resumed is None:
+        seconds = step_seconds(config)
+        trainer.max_steps = max(1, round(60 * minutes / seconds))
+        print(f"train_minutes={minutes}: {trainer.max_steps:,} steps of {1e3 * seconds:.1f} ms", flush=True)
+    else:
+        stored = checkpoint.load(resumed).config.get("trainer", {}).get("max_steps")
+        if not isinstance(stored, int) or stored < 1:
+            raise UserError(
+                f"train_minutes={minutes} given, but the run of ckpt={resumed} began without: give trainer.max_steps."
+            )
+        trainer.max_steps = stored
+    trainer.max_epochs = -1
+
+
+def step_seconds(config: DictConfig) -> float:
+    """The mean time of a training step, in seconds, of the model, optimizer and text of a config."""
+    lightning.seed_everything(config.seed, verbose=False)
+    data, clock = instantiate(config.data), StepClock()
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = instantiate(config.trainer, **silent, callbacks=[clock], max_steps=10**9, limit_val_batches=0)
+    vocabulary = data.corpus.vocabulary
+    model = instantiate(config.model, vocabulary_size=len(vocabulary))
+    optimizer, regularizers = instantiate(config.optimizer), instantiate(config.regularizer)
+    trainer.fit(LitLanguageModel(model, vocabulary, {}, optimizer, constant, regularizers), data)
+    return clock.seconds / clock.steps
+
+
+class StepClock(Callback):
+    """Times optimizer steps after a warmup, for long enough, and then stops training."""
+
+    steps, seconds = 0, 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step < WARMUP_STEPS or self.steps == trainer.global_step - WARMUP_STEPS > 0:
+            return  # still warming up, or accumulating gradients
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.steps = trainer.global_step - WARMUP_STEPS
+        if self.steps == 0:
+            self.started = time.perf_counter()
+        self.seconds = time.perf_counter() - self.started
+        trainer.should_stop = self.seconds >= MEASURED_SECONDS and self.steps >= MEASURED_STEPS

@@ -1,0 +1,65 @@
+"""train_minutes: as many steps as this machine takes in that time, and the same number when resumed."""
+
+import time
+
+import pytest
+from lightning import Callback
+
+from lm.config.num_params import without_num_params
+from lm.errors import UserError
+from lm.training import budget
+from scripts.train import train
+from tests.conftest import tiny_config
+from tests.training.resume.test_resume import assert_same_end, crash, finished
+
+SLEEP = 0.02
+
+
+class Slow(Callback):
+    """Stands for a machine of a known speed."""
+
+    def on_train_batch_start(self, *_: object) -> None:
+        time.sleep(SLEEP)
+
+
+def test_a_step_takes_the_time_that_it_takes(text_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.1)
+    monkeypatch.setattr(budget.StepClock, "on_train_batch_start", Slow.on_train_batch_start, raising=False)
+    for windows in (1, 3):
+        config = without_num_params(tiny_config(text_folder, tmp_path, f"trainer.accumulate_grad_batches={windows}"))
+        seconds = budget.step_seconds(config)
+        assert windows * SLEEP < seconds < windows * (SLEEP + 0.1)
+
+
+def test_a_run_has_the_steps_of_its_time_and_keeps_their_number_when_resumed(
+    text_folder, tmp_path, capsys, monkeypatch
+):
+    def speed(seconds: float) -> None:
+        monkeypatch.setattr(budget, "step_seconds", lambda config: seconds)
+
+    timed = ("train_minutes=0.25", "scheduler=one_cycle")
+    speed(0.5)
+    train(tiny_config(text_folder, tmp_path / "timed", *timed))
+    assert "train_minutes=0.25: 30 steps of 500.0 ms" in capsys.readouterr().out
+    stored = finished(tmp_path / "timed")
+    assert stored["global_step"] == stored["lm"]["config"]["trainer"]["max_steps"] == 30
+
+    train(tiny_config(text_folder, tmp_path / "counted", timed[1], "trainer.max_epochs=-1", "trainer.max_steps=30"))
+    assert_same_end(finished(tmp_path / "counted"), stored)
+
+    crash(text_folder, tmp_path / "stopped", 13, *timed, "callbacks.resumable_checkpoint.every_n_steps=5")
+    speed(0.1)
+    train(tiny_config(text_folder, tmp_path / "stopped", *timed, f"ckpt={tmp_path}/stopped/checkpoints/last.ckpt"))
+    assert_same_end(finished(tmp_path / "stopped"), stored)
+
+
+def test_a_run_that_began_without_it_cannot_go_on_with_it(text_folder, tmp_path):
+    train(tiny_config(text_folder, tmp_path, "trainer.max_epochs=1"))
+    with pytest.raises(UserError, match=r"train_minutes=1 given, but the run of ckpt=.*last\.ckpt began without:"):
+        train(tiny_config(text_folder, tmp_path, "train_minutes=1", f"ckpt={tmp_path}/checkpoints/last.ckpt"))
+
+
+@pytest.mark.parametrize("other", ["trainer.max_steps=9", "trainer.devices=2"])
+def test_what_contradicts_it_is_refused(other, text_folder, tmp_path):
+    with pytest.raises(UserError, match=f"train_minutes=1 given,? .*{other}"):
+        train(tiny_config(text_folder, tmp_path, "train_minutes=1", other))
