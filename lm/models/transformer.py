@@ -264,6 +264,7 @@ def rotate(features: Tensor, angles: Tensor) -> Tensor:
         even, odd = features[..., 0::2], features[..., 1::2]
         sin, cos = angles.sin().to(features.dtype), angles.cos().to(features.dtype)
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
-    pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
+    precise = features.to(torch.promote_types(features.dtype, torch.float32))  # no complex numbers are of 16 bits
+    pairs = torch.view_as_complex(precise.unflatten(-1, (-1, 2)))
     rotated = pairs * torch.polar(torch.ones_like(angles), angles)
     return torch.view_as_real(rotated).flatten(-2).to(features.dtype)

@@ -24,7 +24,8 @@ def rms_norm(features: Tensor, weight: Tensor, eps: float) -> Tensor:
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True, dtype=torch.float32)
+        accumulated = torch.promote_types(features.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True, dtype=accumulated)
         scale = torch.rsqrt(norm.square() / features.size(-1) + eps).to(features.dtype)
         ctx.save_for_backward(features, weight, scale)
         return features * scale * weight.to(features.dtype)
@@ -36,5 +37,6 @@ class _RMSNorm(torch.autograd.Function):
         normalized = features * scale
         weighted = grad * weight.to(grad.dtype)
         along = (weighted * normalized).mean(-1, keepdim=True)
-        weight_grad = (grad * normalized).flatten(end_dim=-2).sum(0, dtype=torch.float32)
+        accumulated = torch.promote_types(grad.dtype, torch.float32)
+        weight_grad = (grad * normalized).flatten(end_dim=-2).sum(0, dtype=accumulated)
         return (weighted - normalized * along) * scale, weight_grad.to(weight.dtype), None

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import Tensor
@@ -42,7 +43,7 @@ def one_cycle(
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
         pct_start=warmup_ratio,
-        cycle_momentum=any(group.get("momentum") or "betas" in group for group in optimizer.param_groups),
+        cycle_momentum=any(map(has_momentum, optimizer.param_groups)),
         div_factor=div_factor,
         final_div_factor=final_div_factor,
     )
@@ -70,7 +71,7 @@ def one_cycle_flat(
     probability(base_momentum=base_momentum, max_momentum=max_momentum)
     above_zero(div_factor=div_factor, final_div_factor=final_div_factor)
     fall = warmup_ratio + flat_ratio
-    if fall + annealing_ratio > 1:
+    if fall + annealing_ratio > 1 + 1e-9:  # 0.56 + 0.34 + 0.1 is above 1 in floating point
         raise UserError(
             f"warmup_ratio={warmup_ratio}, flat_ratio={flat_ratio} and annealing_ratio={annealing_ratio} given, but "
             "they are fractions of all steps, and must add up to at most 1."
@@ -96,18 +97,24 @@ class PiecewiseLinear(LRScheduler):
         self, optimizer: Optimizer, ends: Sequence[float], factors: Sequence[float], momenta: Sequence[float]
     ) -> None:
         self.ends, self.factors, self.momenta = ends, factors, momenta
+        self.with_momentum = list(map(has_momentum, optimizer.param_groups))  # before the schedule, which may set 0
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each parameter group, whose momentum it sets, as torch's OneCycleLR does."""
         momentum = interpolate(self.last_epoch, self.ends, self.momenta)
-        for group in self.optimizer.param_groups:
-            if "betas" in group:
+        for group, with_momentum in zip(self.optimizer.param_groups, self.with_momentum, strict=True):
+            if with_momentum and "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
-            elif group.get("momentum"):
+            elif with_momentum:
                 group["momentum"] = momentum
         factor = interpolate(self.last_epoch, self.ends, self.factors)
         return [rate * factor for rate in self.base_lrs]
+
+
+def has_momentum(group: dict[str, Any]) -> bool:
+    """Whether the optimizer of a parameter group has momentum, or a first beta, above zero."""
+    return bool(group["betas"][0] if "betas" in group else group.get("momentum"))
 
 
 def interpolate(x: float, points: Sequence[float], values: Sequence[float]) -> float:

@@ -78,6 +78,12 @@ def test_rotation_turns_a_pair_by_its_angle():
     torch.testing.assert_close(turned, torch.tensor([[0.0, 1.0]]), atol=1e-6, rtol=0)
 
 
+def test_rotation_by_nothing_keeps_every_digit():
+    for dtype in torch.bfloat16, torch.float32, torch.float64:
+        features = torch.randn(3, 4, dtype=torch.float64).to(dtype)
+        assert torch.equal(rotate(features, torch.zeros(3, 2)), features)
+
+
 def test_sinusoids_of_an_odd_size_fit():
     assert sinusoids(position_angles(0, 4, 5, torch.device("cpu")), 5).shape == (4, 5)
 

@@ -15,12 +15,13 @@ def inputs(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return features, torch.randn(8, generator=generator).requires_grad_()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # trainer.precision=64-true
 @pytest.mark.parametrize("permuted", [False, True])
-def test_values_and_gradients_are_those_of_torch(permuted):
+def test_values_and_gradients_are_those_of_torch(permuted, dtype):
     dims = (1, 2, 0, 3) if permuted else (0, 1, 2, 3)
     results = []
     for norm in (rms_norm, lambda x, w, eps: F.rms_norm(x, w.shape, w, eps)):
-        features, weight = inputs(torch.float32)
+        features, weight = (each.detach().to(dtype).requires_grad_() for each in inputs(dtype))
         output = norm(features.permute(dims), weight, EPS)
         output.square().sum().backward()
         results.append((output, features.grad, weight.grad))

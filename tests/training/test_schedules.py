@@ -45,13 +45,6 @@ def test_one_cycle_starts_at_a_tenth_peaks_and_ends_low():
     assert rates[-1] == pytest.approx(1e-4)
 
 
-def test_one_cycle_works_without_momentum():
-    optimizer = sgd()
-    config = schedules.one_cycle(optimizer, 10, warmup_ratio=0.5, div_factor=10, final_div_factor=10)
-    used_rates(optimizer, config, 10)
-    assert optimizer.param_groups[0]["momentum"] == 0
-
-
 def test_cosine_warms_up_in_a_line_and_falls_to_zero():
     optimizer = sgd(lr=2.0)
     rates = used_rates(optimizer, schedules.cosine(optimizer, 104, warmup_steps=4), 105)
@@ -110,10 +103,36 @@ def test_one_cycle_flat_has_four_phases_of_rate_and_momentum(make):
     assert all("betas" not in group or group["betas"][1] == 0.999 for group in optimizer.param_groups)
 
 
-def test_one_cycle_flat_keeps_an_optimizer_without_momentum_so():
-    optimizer = sgd()
-    used_rates(optimizer, schedules.one_cycle_flat(optimizer, 10, **PHASES, **MOMENTA), 10)
-    assert optimizer.param_groups[0]["momentum"] == 0
+CYCLES = {
+    "one_cycle": partial(schedules.one_cycle, warmup_ratio=0.3, div_factor=10, final_div_factor=100),
+    "one_cycle_flat": partial(schedules.one_cycle_flat, **PHASES, **MOMENTA),
+}
+
+
+@pytest.mark.parametrize("cycle", CYCLES)
+@pytest.mark.parametrize("make", [torch.optim.SGD, partial(torch.optim.Adam, betas=(0.0, 0.999))])
+def test_an_optimizer_without_momentum_gets_none_from_a_cycle(cycle, make):
+    optimizer = make([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = CYCLES[cycle](optimizer, 10)["scheduler"]
+    for _ in range(10):
+        assert momenta_of(optimizer) == [0]
+        optimizer.step()
+        schedule.step()
+
+
+def test_a_momentum_that_falls_to_zero_rises_again():
+    optimizer = sgd(momentum=0.9)
+    momenta = {"base_momentum": 0.0, "max_momentum": 0.8}
+    used_rates(optimizer, schedules.one_cycle_flat(optimizer, 10, **PHASES, **momenta), 10)
+    assert momenta_of(optimizer) == [0.8]
+
+
+def test_fractions_that_add_up_to_one_may_exceed_it_by_rounding():
+    ratios = {"warmup_ratio": 0.56, "flat_ratio": 0.34, "annealing_ratio": 0.1}
+    assert sum(ratios.values()) > 1
+    optimizer = sgd(lr=2.0)
+    rates = used_rates(optimizer, schedules.one_cycle_flat(optimizer, 101, **PHASES | ratios, **MOMENTA), 101)
+    assert rates[91:] == pytest.approx([0.2 - 0.19 * step / 10 for step in range(1, 11)])
 
 
 def test_one_cycle_flat_restored_goes_on_as_it_was():
