@@ -1,4 +1,4 @@
-"""`model.num_params`: the number of parameters that a training config asks for instead of a width."""
+"""`model.num_params`: the number of parameters that a training config requests in place of a width."""
 
 import copy
 import re
@@ -11,13 +11,13 @@ from lm.config.checks import one_of
 from lm.config.ranges import RANGES
 from lm.errors import UserError
 
-KEYS = ("num_params", "num_params_of")  # in `model`, but no arguments of it
+KEYS = ("num_params", "num_params_of")  # in the config of the model, but no arguments of its class
 PARTS = ("all", "core")
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
 def asked_params(config: DictConfig) -> tuple[int | None, str]:
-    """The number of parameters that a config asks for, or None, and the part of the model that is to have them."""
+    """The requested number of parameters, or None, and what it counts: "all" of the model or its "core"."""
     number, part = (config.model.get(key) for key in KEYS)
     one_of(PARTS, **{"model.num_params_of": str(part or PARTS[0])})
     return None if number is None else parse_count(number), part or PARTS[0]
@@ -36,14 +36,14 @@ def parse_count(given: Any) -> int:
 
 
 def without_num_params(config: DictConfig) -> DictConfig:
-    """A copy of a training config whose `model` has the model's own arguments only."""
+    """A copy of a training config without them."""
     config = copy.deepcopy(config)
     drop_num_params(config)
     return config
 
 
 def drop_num_params(config: DictConfig) -> None:
-    """Remove what no model takes from `model`, in place."""
+    """Remove the keys that are no arguments of the model, in place."""
     with open_dict(config):
         for key in KEYS:
             config.model.pop(key, None)

@@ -1,4 +1,4 @@
-"""The number of a model's parameters by part, and the width that gives the number asked for."""
+"""The number of a model's parameters by part, and the width that gives a requested number."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -7,9 +7,9 @@ from lm.models.causal_lm import CausalLM
 
 
 def parameter_counts(model: CausalLM) -> dict[str, int]:
-    """The number of parameters in the embedding, core and head; tied ones count once, in the embedding."""
+    """The number of parameters in the embedding, core and head; tied weights count once, in the embedding."""
     counts = {"embedding": 0, "core": 0, "head": 0}
-    for name, parameter in model.named_parameters():  # those of two names come once, under the first
+    for name, parameter in model.named_parameters():  # tied weights come once, under their first name
         counts[name.partition(".")[0]] += parameter.numel()
     return counts
 
@@ -26,10 +26,10 @@ def nearest_width(count: Callable[[int], int], widths: Sequence[int], asked: int
     """The width whose count is nearest to `asked`.
 
     Args:
-        count: of parameters, of a model of this width.
-        widths: in rising order, with rising counts.
-        asked: the number of parameters to have.
-        others: widths whose counts stand out of this order.
+        count: maps a width to the number of parameters of the model.
+        widths: in increasing order, with increasing counts.
+        asked: the requested number of parameters.
+        others: further widths, whose counts need not fit into this order.
     """
     above = bisect_left(widths, asked, key=count)
     nearby = [*widths[max(above - 1, 0) : above + 1], *others]

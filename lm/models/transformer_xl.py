@@ -45,9 +45,9 @@ class TransformerXLCore(Core):
     """Self-attention layers over the inputs scaled by √E, in which a position sees itself and the M before it.
 
     The state holds the last M inputs of each layer's attention, `[M, B, H]` each, and `seen`, `[M, B]`: 1 where they
-    are of a position of the text, 0 before its start. So the outputs do not depend on how a text is cut into windows,
-    and after n layers they depend on n · M earlier positions. Gradients reach the weights through the memory, but not
-    the windows before.
+    belong to a position of the text, 0 before its start. So the outputs do not depend on how a text is cut into
+    windows, and those of n layers depend on n · M earlier positions. Gradients flow through the memory to the
+    projections of keys and values, but not into earlier windows.
 
     Args:
         input_size: E, the size of the embedded tokens; where it differs from H, a linear layer maps it.
@@ -55,8 +55,8 @@ class TransformerXLCore(Core):
         feedforward_size: the width inside each layer's feed-forward block.
         num_layers: the number of layers.
         num_heads: attention heads, a divisor of `hidden_size`.
-        dropout: of the outputs of attention and feed-forward blocks, and inside the latter.
-        memory: M.
+        dropout: of the outputs of attention and feed-forward blocks, inside the latter, and of the encoded distances.
+        memory: M, the number of earlier positions that each position attends to.
         input_dropout: of the inputs; None means `dropout`.
         attention_dropout: of the attention weights; None means `dropout`.
         positions: "relative" adds learned functions of the distance to the attention scores (Dai et al. 2019); "rotary"

@@ -21,6 +21,7 @@ from lm.models import CausalLM, RecurrentCore, SoftmaxHead, TokenEmbedding, Trai
 from lm.ops import check_precision
 from lm.training.budget import check_train_minutes
 from lm.training.optimizers import ModelParameters
+from lm.training.width import width_multiple
 
 if TYPE_CHECKING:
     from lm.data.datamodule import TextDataModule
@@ -35,9 +36,12 @@ def check_training_config(config: DictConfig) -> None:
 
     The model is built on the meta device, for the largest vocabulary, so its own checks run before any text is read.
     """
-    asked_params(config)
+    num_params, _ = asked_params(config)
     config = without_num_params(config)
     check(config)
+    if num_params is not None and "hidden_size" in config.model.core:
+        # the given width, which `set_width` replaces, need not suit the heads
+        config.model.core.hidden_size = width_multiple(config.model.core)
     _check_processes(config.trainer)
     check_train_minutes(config)
     path = OmegaConf.select(config, "model.embedding.pretrained")

@@ -13,21 +13,21 @@ from lm.training.optimizers import ModelParameters
 class Muon(Optimizer):
     """Muon (Jordan et al. 2024): a hidden matrix moves by its momentum, orthogonalised by Newton-Schulz iterations.
 
-    Embeddings, heads, biases and norms have AdamW. A matrix's step is scaled by 0.2 √max(rows, columns), which gives it
-    the RMS that AdamW's has, so that both have one learning rate (Liu et al. 2025). A matrix of several gates, or of
-    queries, keys and values, is orthogonalised as one.
+    Embeddings, heads, biases and norms are trained by AdamW. A matrix's update is scaled by 0.2 √max(rows, columns),
+    which gives it the usual RMS of AdamW's updates, so that both can share a learning rate (Liu et al. 2025). The
+    stacked matrices of several gates, or of queries, keys and values, are orthogonalised as one matrix.
 
     Args:
-        params: the model's.
+        params: the model's parameters.
         lr: the learning rate of both.
-        momentum: of Muon.
-        nesterov: whether its momentum is Nesterov's.
-        ns_steps: its number of Newton-Schulz iterations.
+        momentum: Muon's.
+        nesterov: whether it is Nesterov momentum.
+        ns_steps: the number of Newton-Schulz iterations.
         weight_decay: of both, decoupled.
-        decay: what it is of; see `lm.training.optimizers.with_decay`.
+        decay: what it applies to; see `lm.training.optimizers.with_decay`.
         betas: AdamW's.
         eps: AdamW's.
-        fused: whether AdamW is.
+        fused: AdamW's.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Muon(Optimizer):
             {**group, "params": [each for each in group["params"] if each not in hidden]}
             for group in params.groups(decay)
         ]
-        betas = betas[0], betas[1]  # a list in a config
+        betas = betas[0], betas[1]  # it is a list in a config
         scale = "match_rms_adamw"
         muon = torch.optim.Muon(hidden, lr, weight_decay, momentum, nesterov, ns_steps=ns_steps, adjust_lr_fn=scale)
         adamw = torch.optim.AdamW(others, lr, betas, eps, weight_decay, fused=fused)
@@ -61,7 +61,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Have each part step with its groups and their state, which `load_state_dict` may have replaced."""
+        """Step both optimizers with this one's groups and state, which `load_state_dict` may have replaced."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""torch's optimizers, with a choice of the parameters that weight decay is of."""
+"""torch's optimizers, with a choice of the parameters that weight decay applies to."""
 
 import functools
 import inspect
@@ -16,13 +16,13 @@ DECAY = ("all", "matrices")
 
 
 class ModelParameters:
-    """The parameters of a model in its order, which torch's own optimizers iterate over, and their kinds.
+    """The parameters of a model by kind; iterating over it gives all of them, as torch's optimizers expect.
 
     Attributes:
-        all: every parameter.
-        matrices: the weights that multiply features: no biases, weights of norms, or embeddings. An output matrix that
-            is tied to the embedding counts as embedding.
-        hidden_matrices: the core's matrices.
+        all: every parameter, in the order of `model.parameters()`.
+        matrices: all but biases, weights of norms, and embeddings. An output matrix that is tied to the embedding
+            counts as embedding.
+        hidden_matrices: the matrices of the core.
     """
 
     def __init__(self, model: CausalLM) -> None:
@@ -36,7 +36,7 @@ class ModelParameters:
         return iter(self.all)
 
     def groups(self, decay: str) -> list[dict[str, Any]]:
-        """Parameter groups as of torch: all in one, or the matrices and then the others, which have no weight decay."""
+        """Parameter groups for torch: one of all, or the matrices and then the others, which have no weight decay."""
         one_of(DECAY, decay=decay)
         if decay == "all":
             return [{"params": self.all}]
@@ -46,7 +46,7 @@ class ModelParameters:
 
 
 def with_decay(optimizer: type[Optimizer]) -> Callable[..., Optimizer]:
-    """The optimizer with one more argument: `decay`, what its `weight_decay` is of, `all` or `matrices`."""
+    """The optimizer with one more argument, `decay`: whether `weight_decay` applies to "all" or only to "matrices"."""
 
     @functools.wraps(optimizer.__init__)
     def make(params: ModelParameters, *arguments: Any, decay: str = "all", **options: Any) -> Optimizer:

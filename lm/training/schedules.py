@@ -61,7 +61,7 @@ def one_cycle_flat(
     base_momentum: float,
     max_momentum: float,
 ) -> LRSchedulerConfigType:
-    """One cycle in four phases, each a line: warmup to the optimizer's rate, flat, back to the initial rate, annealing.
+    """One cycle in four linear phases: warmup to the optimizer's rate, flat, back to the initial rate, annealing.
 
     The ratios are fractions of all steps; the third phase has the rest. Initial rate: peak / `div_factor`; final:
     initial / `final_div_factor`. Momentum, or Adam's first beta, falls from `max_momentum` to `base_momentum` in the
@@ -84,11 +84,11 @@ def one_cycle_flat(
 
 
 class PiecewiseLinear(LRScheduler):
-    """The learning rate and the momentum on lines between given steps.
+    """Learning rate and momentum, interpolated linearly between given steps.
 
     Args:
         optimizer: its learning rates are those at a factor of 1.
-        ends: the rising steps, counted from 0, between which the lines are.
+        ends: the steps, counted from 0, in increasing order.
         factors: of the learning rate at these steps.
         momenta: the momentum, or Adam's first beta, at these steps.
     """
@@ -118,7 +118,7 @@ def has_momentum(group: dict[str, Any]) -> bool:
 
 
 def interpolate(x: float, points: Sequence[float], values: Sequence[float]) -> float:
-    """The value at x on the lines between the points, which rise; after the last point, its value."""
+    """The value at x, linear between the points, which increase; the last value after the last point."""
     for (start, end), (first, last) in zip(pairwise(points), pairwise(values), strict=True):
         if x < end:
             return first + (last - first) * (x - start) / (end - start)
@@ -140,7 +140,7 @@ def cosine_factor(step: int, total_steps: int, warmup_steps: int) -> float:
 
 
 def linear(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LRSchedulerConfigType:
-    """Linear warmup to the optimizer's learning rate, then a line to zero (Devlin et al. 2019)."""
+    """Linear warmup to the optimizer's learning rate, then linear decay to zero (Devlin et al. 2019)."""
     at_least(0, warmup_steps=warmup_steps)
     factor = partial(linear_factor, total_steps=total_steps, warmup_steps=warmup_steps)
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
@@ -152,7 +152,7 @@ def linear_factor(step: int, total_steps: int, warmup_steps: int) -> float:
 
 
 def progress(step: int, total_steps: int, warmup_steps: int) -> float:
-    """The fraction of the steps after the warmup that lie before step `step`."""
+    """The fraction of the steps after the warmup that are done at step `step`."""
     return min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
 
 

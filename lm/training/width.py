@@ -1,4 +1,4 @@
-"""`model.num_params` becomes the width of the core, before training: nothing that is stored needs a solver."""
+"""Solves for the core's width that gives `model.num_params` parameters; checkpoints hold only the width."""
 
 from functools import cache
 
@@ -19,8 +19,8 @@ LARGEST = int(RANGES["model.core.hidden_size"].high)
 def set_width(config: DictConfig) -> None:
     """Replace `model.num_params` in `config` by the width of the core that comes nearest, and print it.
 
-    The text is read for the true size of the vocabulary; each model that is tried is built on the meta device. The
-    embedding keeps its size; a Transformer's feed-forward blocks keep their width as a multiple of the core's.
+    Reads the text, since the size of the vocabulary counts, and builds each model that it tries on the meta device.
+    The embedding keeps its size; a Transformer's feed-forward blocks keep the ratio of their width to the core's.
     """
     asked, part = asked_params(config)
     typed = config.model.get("num_params")
@@ -45,7 +45,7 @@ def set_width(config: DictConfig) -> None:
             counts = parameter_counts(instantiate(config.model, vocabulary_size=vocabulary_size))
         return sum(counts.values()) if part == "all" else counts[part]
 
-    step = _step(core)
+    step = width_multiple(core)
     widths = range(step, int(LARGEST / max(1, ratio or 1)) + 1, step)
     # a core as wide as the embedding is smaller than its neighbours: it needs no projection
     own = [width for width in (config.model.embedding.get("embedding_size"),) if width in widths]
@@ -65,7 +65,7 @@ def set_width(config: DictConfig) -> None:
     )
 
 
-def _step(core: DictConfig) -> int:
+def width_multiple(core: DictConfig) -> int:
     """What a core's width must be a multiple of: the number of its heads, twice that for rotary positions."""
     heads = core.get("num_heads") or 1
     return heads * 2 if core.get("positions") == "rotary" else heads

@@ -11,6 +11,7 @@ from lm.checkpoints import checkpoint
 from lm.config.num_params import KEYS
 from lm.errors import UserError
 from lm.models.size import parameter_counts
+from lm.training.checks import check_training_config
 from lm.training.width import set_width
 from scripts.train import train
 from tests.conftest import MODELS, composed, mistake, run, small, tiny_config
@@ -76,6 +77,16 @@ def test_a_transformer_keeps_its_ratio_and_its_heads(solved):
         assert config.core.hidden_size % multiple == 0
         assert config.core.feedforward_size == 4 * config.core.hidden_size
         assert sum(counts.values()) == pytest.approx(2_000_000, rel=0.03)  # the nearest of the multiples
+
+
+@pytest.mark.parametrize("model", ["transformer", "modern_transformer"])
+def test_heads_need_not_divide_the_width_that_is_replaced(model, text_folder, tmp_path):
+    options = f"model={model}", "model.core.num_heads=3", "model.core.feedforward_size=32"
+    config = tiny_config(text_folder, tmp_path, *options, "model.num_params=100k")
+    check_training_config(config)
+    set_width(config)
+    assert config.model.core.hidden_size % 3 == 0
+    instantiate(config.model, vocabulary_size=20)
 
 
 def test_an_embedding_may_follow_the_core(solved):

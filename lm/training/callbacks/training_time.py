@@ -1,4 +1,4 @@
-"""The time that training takes, without validation, and its mean speed."""
+"""The time of training without validation, and its mean speed."""
 
 import time
 from typing import Any
@@ -10,14 +10,14 @@ from lm.data import Window
 
 
 class TrainingTime(Callback):
-    """Measures the training steps, from the first one on, without validation, what follows it, and the last checkpoint.
+    """Measures the training steps: not validation, nor the best checkpoint that follows it, nor the last checkpoint.
 
-    It must be the first callback. A resumed run adds to the time that the checkpoint had.
+    It must be the first callback, to stop the clock before the others work. A resumed run goes on counting.
     """
 
     def __init__(self) -> None:
         self.seconds, self.tokens = 0.0, 0
-        self.started: float | None = None  # when the clock has started; None while it stands still
+        self.started: float | None = None  # None while the clock is stopped
 
     @property
     def metrics(self) -> dict[str, float]:
