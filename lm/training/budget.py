@@ -1,4 +1,4 @@
-"""`train_minutes` becomes `trainer.max_steps`, before training: a run has a length that can be repeated anywhere."""
+"""Sets `trainer.max_steps` to what `train_minutes` allows, so that the run can be repeated on any machine."""
 
 import time
 from pathlib import Path
@@ -61,8 +61,10 @@ def step_seconds(config: DictConfig) -> float:
     """The mean time of a training step, in seconds, of the model, optimizer and text of a config."""
     lightning.seed_everything(config.seed, verbose=False)
     data, clock = instantiate(config.data), StepClock()
-    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = instantiate(config.trainer, **silent, callbacks=[clock], max_steps=10**9, limit_val_batches=0)
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    # the clock ends it, not what would end the run
+    endless = {"max_epochs": -1, "max_steps": 10**9, "max_time": None, "fast_dev_run": False}
+    trainer = instantiate(config.trainer, **silent, **endless, callbacks=[clock])
     vocabulary = data.corpus.vocabulary
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     optimizer, regularizers = instantiate(config.optimizer), instantiate(config.regularizer)

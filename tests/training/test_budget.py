@@ -31,6 +31,21 @@ def test_a_step_takes_the_time_that_it_takes(text_folder, tmp_path, monkeypatch)
         assert windows * SLEEP < seconds < windows * (SLEEP + 0.1)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.max_epochs=1", "trainer.limit_train_batches=2"),
+        ("data.bptt=1000", "trainer.max_epochs=1"),  # one window
+        ("trainer.fast_dev_run=true",),
+        ("+trainer.max_time=00:00:00:00",),
+    ],
+)
+def test_the_speed_is_measured_however_short_the_training_would_be(overrides, text_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.0)
+    config = without_num_params(tiny_config(text_folder, tmp_path, *overrides))
+    assert budget.step_seconds(config) > 0
+
+
 def test_a_run_has_the_steps_of_its_time_and_keeps_their_number_when_resumed(
     text_folder, tmp_path, capsys, monkeypatch
 ):
