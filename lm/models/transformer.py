@@ -13,7 +13,7 @@ from lm.config.checks import at_least, one_of, probability
 from lm.errors import UserError
 from lm.models.core import Core
 from lm.models.state import State
-from lm.ops import Dropout
+from lm.ops import Dropout, attention, attention_weights
 
 POSITIONS = ("sinusoidal", "rotary")
 NORMS = ("post", "pre")
@@ -177,7 +177,7 @@ class CausalAttention(Attention):
         super().__init__()
         self.num_heads = num_heads
         self.head_size = hidden_size // num_heads
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
         nn.init.xavier_uniform_(self.query_key_value.weight)  # as in torch's own layer
@@ -187,13 +187,12 @@ class CausalAttention(Attention):
     def forward(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> tuple[Tensor, State]:
         """`[T, B, H]` → `[T, B, H]`; the keys and values of the state grow by T positions."""
         query, keys, values = self._project(features, state, rotation)
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, keys, values, mask.to(query.dtype), dropout)
+        attended = attention(query, keys, values, mask, self.dropout)
         return self.output(attended.permute(2, 0, 1, 3).flatten(2)), (keys, values)
 
     def weights(self, features: Tensor, state: State, mask: Tensor, rotation: Tensor | None) -> Tensor:
         query, keys, _ = self._project(features, state, rotation)
-        return (query @ keys.mT / math.sqrt(self.head_size) + mask).softmax(-1)
+        return attention_weights(query, keys, mask)
 
     def _project(self, features: Tensor, state: State, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of the new positions, keys and values of all: `[B, heads, …, head_size]` each."""

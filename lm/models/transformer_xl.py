@@ -20,7 +20,7 @@ from lm.models.transformer import (
     rotate,
     sinusoids,
 )
-from lm.ops import Dropout, rms_norm
+from lm.ops import Dropout, attention, attention_weights, rms_norm
 
 POSITIONS = ("relative", "rotary")
 INITIAL_STD = 0.02  # of all matrices, as in the authors' code
@@ -159,7 +159,7 @@ class MemoryAttention(Attention):
         super().__init__()
         self.num_heads = num_heads
         self.head_size = hidden_size // num_heads
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         self.query = nn.Linear(hidden_size, hidden_size, bias=False)
         self.key_value = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -175,14 +175,13 @@ class MemoryAttention(Attention):
         """`[T, B, H]` and its last M inputs `[M, B, H]` → `[T, B, H]` and the last M inputs after it."""
         inputs = torch.cat([state.to(features.dtype), features])
         query, key, value, scores = self._project(features, inputs, mask, positions)
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, scores.to(query.dtype), dropout)
+        attended = attention(query, key, value, scores, self.dropout)
         return self.output(attended.permute(2, 0, 1, 3).flatten(2)), inputs[features.size(0) :]
 
     def weights(self, features: Tensor, state: State, mask: Tensor, positions: Tensor | None) -> Tensor:
         inputs = torch.cat([state.to(features.dtype), features])
         query, key, _, scores = self._project(features, inputs, mask, positions)
-        return (query @ key.mT / math.sqrt(self.head_size) + scores).softmax(-1)
+        return attention_weights(query, key, scores)
 
     def _project(
         self, features: Tensor, inputs: Tensor, mask: Tensor, positions: Tensor | None

@@ -1,6 +1,7 @@
 """Faster operators: exact, each tested against its plain version."""
 
 from lm.ops.allocator import keep_freed_memory
+from lm.ops.attention import attention, attention_weights
 from lm.ops.dropout import Dropout, LockedDropout, make_dropout
 from lm.ops.linear import linear
 from lm.ops.linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
@@ -18,6 +19,8 @@ __all__ = [
     "Dropout",
     "LockedDropout",
     "StepLinear",
+    "attention",
+    "attention_weights",
     "check_precision",
     "fast_precision",
     "has_bfloat16_lstm",

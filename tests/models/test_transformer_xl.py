@@ -169,9 +169,9 @@ def test_relative_shift_moves_scores_of_distances_to_positions():
 def test_dropouts_have_rates_of_their_own():
     core = TransformerXLCore(8, **SIZES | {"dropout": 0.1}, input_dropout=0.6, attention_dropout=0.2)
     assert core.input_dropout.p == 0.6
-    assert all(layer.attention.dropout == 0.2 and layer.dropout.p == 0.1 for layer in core.layers)
+    assert all(layer.attention.dropout.p == 0.2 and layer.dropout.p == 0.1 for layer in core.layers)
     default = TransformerXLCore(8, **SIZES | {"dropout": 0.1})
-    assert default.input_dropout.p == default.layers[0].attention.dropout == 0.1
+    assert default.input_dropout.p == default.layers[0].attention.dropout.p == 0.1
 
 
 @pytest.mark.parametrize(
