@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def train(config: DictConfig) -> dict[str, float]:
     """Run the whole job that `config` describes, in a folder that no other run uses, and return its scores."""
     # torch and Lightning take seconds to import; `--help` and `--cfg job` do without them
+    from lm.config.cli import reason_left_in
     from lm.training.budget import set_max_steps
     from lm.training.checks import check_training_config
     from lm.training.process import prepare_process
@@ -27,7 +28,7 @@ def train(config: DictConfig) -> dict[str, float]:
     check_training_config(config)
     set_width(config)
     resumed = continue_run(config)
-    with locked(config.run_dir):
+    with locked(config.run_dir), reason_left_in(config.run_dir):
         set_max_steps(config, resumed)
         return fit_and_test(config, resumed)
 
@@ -56,7 +57,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     from lm.training.resume.checkpoint_io import AtomicCheckpointIO
     from lm.training.resume.choose import check_same_text
     from lm.training.resume.validation import one_line_if_not_restored
-    from lm.training.sweep import METRICS_FILE
+    from lm.training.runs import METRICS_FILE
 
     imported()
     lightning.seed_everything(config.seed, verbose=False)
@@ -94,7 +95,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     finally:  # keep the validation results, however the test ends
         if trainer.is_global_zero:
             log_hyperparameters(trainer, plain_config, sizes, metrics)
-            write_json(metrics | sizes | timer.metrics, Path(config.run_dir, METRICS_FILE))
+            length = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+            write_json(metrics | sizes | timer.metrics | length, Path(config.run_dir, METRICS_FILE))
             best = checkpoint or "none: these are the last weights"
             print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir)
     return metrics

@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import json
+import math
 import os
 import random
 import subprocess
@@ -168,6 +170,34 @@ def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, figures: bool
 def run(script: str, *arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+
+
+def make_run(
+    folder: Path,
+    *,
+    seed: int | str = 1,
+    loss: float = 4.0,
+    model: dict | None = None,
+    data: dict | None = None,
+    overrides: tuple[str, ...] = ("model=lstm",),
+    curve: list[tuple[int, float]] | None = None,
+) -> Path:
+    """A run's folder as scripts/train.py leaves it, without checkpoints; `curve` has steps and losses."""
+    points = [(10, loss + 1), (20, loss)] if curve is None else curve
+    rows = [f"{step - 1},{each},{step / 10},{step * 10}" for step, each in points]
+    costs = {"parameters": 1000, "train/tokens": 200, "minutes": 2.0, "tokens_per_second": 1.5}
+    costs |= {"epochs": 2, "steps": 20}
+    config = {"seed": seed, "run_dir": "${hydra:runtime.output_dir}", "model": model or {}, "data": data or {}}
+    files = {
+        ".hydra/config.yaml": OmegaConf.to_yaml(config),
+        ".hydra/overrides.yaml": OmegaConf.to_yaml([*overrides, f"seed={seed}"]),
+        "metrics.json": json.dumps({"val/loss": loss, "val/ppl": math.exp(loss), "test/ppl": 60.0} | costs),
+        "csv/metrics.csv": "\n".join(["step,val/loss,train/minutes,train/tokens", *rows, "20,,,", ""]),
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
 
 
 def composed(script: str, *overrides: str) -> DictConfig:

@@ -44,7 +44,7 @@ def test_wheel_has_every_module_and_config(installed):
         assert files and [path for path in files if not (target / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "generate", "score", "export", "benchmark"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "generate", "score", "export", "report", "benchmark"])
 def test_console_command_prints_help(installed, name, tmp_path):
     assert f"{name} is powered by Hydra" in command(installed, f"lm-{name}", "--help", cwd=tmp_path)
 

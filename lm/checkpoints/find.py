@@ -47,12 +47,17 @@ def announced_checkpoint(given: str | Path) -> Path:
 
 def announced_checkpoints(given: str | Path | Sequence[str | Path]) -> list[Path]:
     """Those of one path, or of several: a list, or `[A,B]` as it is typed."""
+    return [announced_checkpoint(each) for each in listed_paths("ckpt", given, "a checkpoint")]
+
+
+def listed_paths(key: str, given: str | Path | Sequence[str | Path], what: str = "a folder") -> list[str | Path]:
+    """The values of a key that takes one path, or several: a list, or `[A,B]` as it is typed."""
     several: list[str | Path] = [given] if isinstance(given, str | Path) else list(given)
     if isinstance(given, str | Path) and re.fullmatch(r"\[.*\]", str(given)) and not Path(given).exists():
         several = [each.strip() for each in str(given)[1:-1].split(",")]
     if "" in several or not several:
-        raise UserError(f"ckpt={given} given, but there must be a checkpoint in each place: ckpt=[A,B].")
-    return [announced_checkpoint(each) for each in several]
+        raise UserError(f"{key}={given} given, but there must be {what} in each place: {key}=[A,B].")
+    return several
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:

@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lm.config.resolvers  # noqa: F401  (conf/ calls them)
 from lm.config import signals
-from lm.config.launch import in_multirun
+from lm.config.launch import in_multirun, is_first_process
 from lm.config.ranges import check_ranges
 from lm.errors import UserError
 from lm.files.text import write_text
 
-ERROR_FILE = "error.txt"  # in the folder of a multirun's job that failed or was stopped
-STOPPED = "stopped"  # its content if the job was stopped
+ERROR_FILE = "error.txt"  # in the folder of a run that failed or was stopped
+STOPPED = "stopped"  # its content if the run was stopped
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -71,11 +71,32 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+@contextlib.contextmanager
+def reason_left_in(folder: str | Path) -> Iterator[None]:
+    """Record in a run's folder why the block has left no or incomplete results; an earlier reason is removed."""
+    if not is_first_process():
+        yield
+        return
+    Path(folder, ERROR_FILE).unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        stopped = signals.received() or isinstance(error, KeyboardInterrupt)
+        _leave(STOPPED if stopped else user_error_message(error) or repr(error), folder)
+        raise
+    if signals.received():
+        _leave(STOPPED, folder)
+
+
 def _leave_in_job(message: str) -> None:
     """Record for the sweep's table why this job has no or incomplete results."""
     if in_multirun():
-        with contextlib.suppress(UserError):  # report the first error, not the failure to write it
-            write_text(message, Path(HydraConfig.get().runtime.output_dir, ERROR_FILE))
+        _leave(message, HydraConfig.get().runtime.output_dir)
+
+
+def _leave(message: str, folder: str | Path) -> None:
+    with contextlib.suppress(UserError):  # report the first error, not the failure to write it
+        write_text(message, Path(folder, ERROR_FILE))
 
 
 def user_error_message(error: BaseException) -> str | None:

@@ -13,8 +13,13 @@ MAX_TEXT = 4096  # characters, as in a path
 MAX_VALUES = 100_000  # in total: aliases let a file of some kilobytes contain one list thousands of times
 
 
-def check_plain(value: object, path: str, depth: int = 0, budget: Iterator[int] | None = None) -> None:
-    """Check that a stored value is a number, string, None, or a list or mapping of these, without interpolations."""
+def check_plain(
+    value: object, path: str, depth: int = 0, budget: Iterator[int] | None = None, interpolated: bool = False
+) -> None:
+    """Check that a stored value is a number, string, None, or a list or mapping of these.
+
+    Text may hold interpolations only if `interpolated`: for a reader that does not resolve them.
+    """
     budget = iter(range(MAX_VALUES)) if budget is None else budget
     if next(budget, None) is None:
         raise UserError(f"{cut(path)} stands after more than {MAX_VALUES} values")
@@ -24,16 +29,17 @@ def check_plain(value: object, path: str, depth: int = 0, budget: Iterator[int] 
         for key, each in value.items():
             if type(key) is not str or not key.isprintable() or "${" in key or len(key) > MAX_TEXT:
                 raise UserError(f"{path} has a key {shown(key)}, but it must be a name")
-            check_plain(each, f"{path}.{key}", depth + 1, budget)
+            check_plain(each, f"{path}.{key}", depth + 1, budget, interpolated)
     elif type(value) is list:
         if len(value) > MAX_LENGTH:
             raise UserError(f"{path} has {len(value)} entries, but at most {MAX_LENGTH} are read")
         for each in value:
-            check_plain(each, path, depth + 1, budget)
+            check_plain(each, path, depth + 1, budget, interpolated)
     elif type(value) is str:
         if len(value) > MAX_TEXT:
             raise UserError(f"{path} has {len(value)} characters, but it can have at most {MAX_TEXT}")
-        if "${" in value or value == "???" or CONTROL_CHARACTER.search(value):
+        is_open = "${" in value or value == "???"
+        if (is_open and not interpolated) or CONTROL_CHARACTER.search(value):
             raise UserError(
                 f"{path} is {shown(value)}, but it must be plain text, without control characters: no interpolation is "
                 "resolved"

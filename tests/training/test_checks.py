@@ -2,7 +2,9 @@
 
 import pytest
 
+from lm.config.cli import ERROR_FILE
 from lm.errors import UserError
+from lm.training.run_folder import LOCK
 from scripts.train import train
 from tests.conftest import tiny_config
 
@@ -30,7 +32,7 @@ from tests.conftest import tiny_config
 def test_what_cannot_work_is_one_line_before_training(overrides, message, text_folder, tmp_path):
     with pytest.raises(UserError, match=message):
         train(tiny_config(text_folder, tmp_path, *overrides))
-    assert not [path for path in tmp_path.iterdir() if path.name != ".lock"]
+    assert not [path for path in tmp_path.iterdir() if path.name not in (LOCK, ERROR_FILE)]
 
 
 def test_a_graceful_stop_after_the_resumable_checkpoint_is_refused_before_training(text_folder, tmp_path):

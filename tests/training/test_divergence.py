@@ -13,7 +13,7 @@ from lm.evaluation.perplexity import perplexity, verdict
 from lm.language_model import LanguageModel, Score
 from lm.training.callbacks.fail_safe import FailSafe
 from lm.training.module import LitLanguageModel
-from lm.training.sweep import job_row
+from lm.training.runs import read_run
 from scripts.train import train
 from tests.conftest import FIGURES, make_model, tiny_config
 
@@ -57,12 +57,9 @@ def test_a_run_whose_every_loss_is_nan_tests_its_last_weights_and_says_so(monkey
     assert "validation: diverged" in printed
     assert "best checkpoint: none: these are the last weights" in printed
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text("[]")
+    (tmp_path / ".hydra" / "config.yaml").write_text("{model: {}, data: {}}")
     assert json.loads((tmp_path / "metrics.json").read_text())["val/loss"] is None
-    assert (
-        job_row(tmp_path / ".hydra", tmp_path.parent)["status"]
-        == "failed: it has diverged, to a validation loss of nan"
-    )
+    assert read_run(tmp_path, "run")["status"] == "failed: it has diverged, to a validation loss of nan"
 
 
 def test_a_loss_of_thousands_of_nats_is_an_infinite_perplexity():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lm.config.cli import ERROR_FILE
-from lm.training.sweep import COLUMNS, GROUP_COLUMNS, METRICS_FILE, report
+from lm.training.runs import METRICS_FILE
+from lm.training.sweep import COLUMNS, GROUP_COLUMNS, report
 
 PERPLEXITIES = {("lstm", 1): 81.25, ("lstm", 2): 79.5, ("lstm", 3): 80.1234567, ("gru", 1): 70.5, ("gru", 2): None}
 
@@ -17,7 +18,8 @@ def job(folder: Path, name: str, overrides: list[str], seed: int | str) -> Path:
     hydra = folder / name / ".hydra"
     hydra.mkdir(parents=True)
     (hydra / "overrides.yaml").write_text(json.dumps(overrides))
-    (hydra / "config.yaml").write_text(f"seed: {seed}")
+    config = {"seed": seed, "model": {"name": overrides[-2:-1]}, "data": {"seed": "${seed}"}}
+    (hydra / "config.yaml").write_text(json.dumps(config))
     return folder / name
 
 
@@ -48,8 +50,11 @@ def test_the_csv_keeps_a_row_per_job_with_all_digits(sweep):
         "val/ppl": "80.1234567",
         "test/ppl": "81.1234567",
         "parameters": "14044278",
-        "tokens_per_second": "1003.5",
+        "train/tokens": "",
         "minutes": "1.25",
+        "tokens_per_second": "1003.5",
+        "epochs": "",
+        "steps": "",
         "status": "done",
     }
     assert rows[-1]["status"] == "failed: The loss is nan at step 7."

@@ -1,4 +1,4 @@
-"""The time of training without validation, and its mean speed."""
+"""The time that training takes, without validation, its tokens, and its mean speed."""
 
 import time
 from typing import Any
@@ -12,7 +12,8 @@ from lm.data import Window
 class TrainingTime(Callback):
     """Measures the training steps: not validation, nor the best checkpoint that follows it, nor the last checkpoint.
 
-    It must be the first callback, to stop the clock before the others work. A resumed run goes on counting.
+    Each validation is logged with the minutes and tokens of training until then. It must be the first callback, to stop
+    the clock before the others work. A resumed run goes on counting.
     """
 
     def __init__(self) -> None:
@@ -21,10 +22,11 @@ class TrainingTime(Callback):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Minutes of training, and training tokens of all ranks per second; empty without a step."""
+        """Minutes of training, and training tokens of all ranks, also per second; empty without a step."""
         if not self.tokens:
             return {}
-        return {"minutes": self.seconds / 60, "tokens_per_second": self.tokens / self.seconds}
+        speed = {"minutes": self.seconds / 60, "tokens_per_second": self.tokens / self.seconds}
+        return speed | {"train/tokens": self.tokens}
 
     def on_train_batch_start(self, *_: Any) -> None:
         if self.started is None:
@@ -37,6 +39,9 @@ class TrainingTime(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop(pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log_dict({"train/minutes": self.seconds / 60, "train/tokens": float(self.tokens)})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop(pl_module)

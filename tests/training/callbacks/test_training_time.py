@@ -9,6 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lm.training.callbacks import TrainingTime
+from lm.training.runs import read_curve
 from scripts.train import train
 from tests.conftest import tiny_config
 
@@ -32,7 +33,8 @@ def test_the_clock_stands_still_from_a_validation_to_the_next_step(clock):
             timer.on_train_batch_end(trainer, MODULE, None, WINDOW, 0)
         timer.on_validation_start(trainer, MODULE)
     timer.on_train_end(trainer, MODULE)
-    assert timer.metrics == {"minutes": 2 / 60, "tokens_per_second": 5 * 20 * 2 / 2}  # looks: start and stop, twice
+    # looks at the clock: start and stop, twice
+    assert timer.metrics == {"minutes": 2 / 60, "tokens_per_second": 5 * 20 * 2 / 2, "train/tokens": 5 * 20 * 2}
 
 
 def test_a_checkpoint_within_an_epoch_has_the_time_so_far(clock):
@@ -40,20 +42,25 @@ def test_a_checkpoint_within_an_epoch_has_the_time_so_far(clock):
     timer.on_train_batch_start()
     timer.on_train_batch_end(SimpleNamespace(world_size=1), MODULE, None, WINDOW, 0)
     resumed.load_state_dict(timer.state_dict())
-    assert resumed.metrics == {"minutes": 1 / 60, "tokens_per_second": 20}
+    assert resumed.metrics == {"minutes": 1 / 60, "tokens_per_second": 20, "train/tokens": 20}
     assert resumed.started is None
 
 
 def test_a_resumed_run_adds_to_the_time_before(text_folder, tmp_path):
-    def results(*overrides: str) -> dict:
+    def run(*overrides: str) -> dict:
         train(tiny_config(text_folder, tmp_path, "test=false", *overrides))
         return json.loads((tmp_path / "metrics.json").read_text())
 
-    first = results("trainer.max_epochs=1")
-    again = results("trainer.max_epochs=2", f"ckpt={tmp_path}")
+    first = run("trainer.max_epochs=1")
+    again = run("trainer.max_epochs=2", f"ckpt={tmp_path}")
     assert again["minutes"] > first["minutes"] > 0
-    tokens = [each["minutes"] * 60 * each["tokens_per_second"] for each in (first, again)]
-    assert tokens[1] == pytest.approx(2 * tokens[0])
+    assert again["train/tokens"] == 2 * first["train/tokens"]
+    assert (again["epochs"], again["steps"]) == (2, 2 * first["steps"])
+    curve = read_curve(tmp_path)  # of two CSVs, one for each start
+    assert [point["step"] for point in curve] == [first["steps"], again["steps"]]
+    for point, results in zip(curve, (first, again), strict=True):
+        assert point["train/tokens"] == results["train/tokens"]
+        assert point["train/minutes"] == pytest.approx(results["minutes"], rel=1e-3)
 
 
 def test_a_run_prints_and_stores_its_parameters_by_part(text_folder, tmp_path, capsys):
