@@ -1,5 +1,6 @@
 """Export a trained model to ONNX or Hugging Face, or its word vectors."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from lm import LanguageModel
 
 ENDINGS = {"onnx": ".onnx", "folder": "", "vectors": ".vectors.txt"}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def export(config: DictConfig) -> Path:
@@ -23,11 +25,15 @@ def export(config: DictConfig) -> Path:
 
     imported()
     one_of(ENDINGS, format=config.format)
+    one_of(DTYPES, dtype=config.dtype)
     ckpt = announced_checkpoint(config.ckpt)
     out = Path(config.out).expanduser() if config.out else default_output_path(ckpt, ENDINGS[config.format])
     model = LanguageModel.load(ckpt)
     with explain_os_errors(f"write out={out}"):
-        {"onnx": onnx, "folder": folder, "vectors": vectors}[config.format](model, out)
+        if config.format == "folder":
+            folder(model, ckpt, config, out)
+        else:
+            {"onnx": onnx, "vectors": vectors}[config.format](model, out)
     print(f"{config.format}: {out}")
     return out
 
@@ -42,11 +48,27 @@ def onnx(model: "LanguageModel", out: Path) -> None:
         raise UserError(f"format=onnx needs more packages ({error.name}): pip install -e '.[onnx]'") from error
 
 
-def folder(model: "LanguageModel", out: Path) -> None:
-    """Write weights, config and vocabulary."""
+def folder(model: "LanguageModel", ckpt: Path, config: DictConfig, out: Path) -> None:
+    """Write weights, config, vocabulary and model card."""
     from lm.checkpoints.pretrained import export_folder
+    from lm.export.model_card import model_card
 
-    export_folder(model.model, model.vocabulary, model.config, out)
+    card = model_card(model, config.dtype, config.license, *run_of(ckpt))
+    export_folder(model.model, model.vocabulary, model.config, out, config.dtype, card)
+
+
+def run_of(ckpt: Path) -> tuple[list[str], dict[str, object]]:
+    """The overrides and metrics of the run that a checkpoint lies in; the metrics are those of best.ckpt."""
+    import yaml
+
+    from lm.training.runs import METRICS_FILE, parsed
+
+    if ckpt.parent.name != "checkpoints":
+        return [], {}
+    run = ckpt.parent.parent
+    overrides = parsed(run / ".hydra" / "overrides.yaml", yaml.safe_load)
+    metrics = parsed(run / METRICS_FILE, json.loads) if ckpt.name == "best.ckpt" else {}
+    return overrides if isinstance(overrides, list) else [], metrics if isinstance(metrics, dict) else {}
 
 
 def vectors(model: "LanguageModel", out: Path) -> None:

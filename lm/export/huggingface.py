@@ -5,13 +5,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm.checkpoints.checkpoint import WEIGHTS
-from lm.checkpoints.pretrained import MODEL_TYPE
+from lm.checkpoints.pretrained import MODEL_TYPE, read_weights, tied_names
 from lm.checkpoints.stored_model import check_weights, stored_model
 from lm.config.plain_data import check_plain, shown
 from lm.errors import UserError
@@ -59,6 +58,7 @@ class LMForCausalLM(PreTrainedModel, GenerationMixin):
         stored = _checked(config)
         super().__init__(config)
         self.model = stored_model(stored, config.vocab_size)
+        self._tied_weights_keys = tied_names(self)
         self.post_init()
 
     @classmethod
@@ -132,7 +132,7 @@ def _checked(config: LMConfig) -> object:
 
 def _weights(file: Path) -> dict[str, Tensor]:
     try:
-        weights = {name.removeprefix(WEIGHTS): weight for name, weight in load_file(file).items()}
+        weights = {name.removeprefix(WEIGHTS): weight for name, weight in read_weights(file).items()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} is damaged or missing: use another folder of scripts/export.py.") from error
     check_weights(weights)

@@ -45,11 +45,11 @@ def read_run(folder: Path, name: str) -> Row:
     Raises:
         UserError: where the folder is damaged, or not one of scripts/train.py.
     """
-    config = _parsed(folder / ".hydra" / "config.yaml", yaml.safe_load)
-    overrides = _parsed(folder / ".hydra" / "overrides.yaml", yaml.safe_load) or []
+    config = parsed(folder / ".hydra" / "config.yaml", yaml.safe_load)
+    overrides = parsed(folder / ".hydra" / "overrides.yaml", yaml.safe_load) or []
     if not (isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("model", "data"))):
         raise UserError(f"{folder} is no run of scripts/train.py: its config has no model and data.")
-    results = _parsed(folder / METRICS_FILE, json.loads)
+    results = parsed(folder / METRICS_FILE, json.loads)
     if not isinstance(overrides, list) or not isinstance(results or {}, dict):
         raise UserError(f"{folder} is damaged: its overrides or its {METRICS_FILE} are of another kind.")
     curve = read_curve(folder)
@@ -73,7 +73,7 @@ def read_curve(folder: Path) -> list[dict[str, float]]:
     curve: list[dict[str, float]] = []
     for start, file in sorted((_start(file.parent.name), file) for file in folder.glob("csv*/metrics.csv")):
         curve = [point for point in curve if point["step"] <= start]
-        for row in _parsed(file, lambda text: [*csv.DictReader(text.splitlines())], plain=False):
+        for row in parsed(file, lambda text: [*csv.DictReader(text.splitlines())], plain=False):
             found = {name: _number(row.get(name)) for name in COLUMNS}
             point = {name: value for name, value in found.items() if value is not None}
             if {"step", "val/loss"} <= point.keys():
@@ -174,7 +174,7 @@ def _number(value: Any) -> float | None:
     return number if is_number and abs(number) < 1e300 else None
 
 
-def _parsed(file: Path, parse: Callable[[str], Any], plain: bool = True) -> Any:
+def parsed(file: Path, parse: Callable[[str], Any], plain: bool = True) -> Any:
     """A file's content, which must be plain data if `plain`; None where there is no such file."""
     try:
         content = parse(_text(file)) if file.is_file() else None

@@ -1,6 +1,8 @@
 """The exported folder: our own model again, and a Hugging Face model that says the same."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,7 +33,8 @@ def checkpoint(request, folder, trained):
 def test_the_folder_loads_as_the_model_that_it_was(folder, checkpoint):
     loaded = LanguageModel.load(folder)
     assert loaded.vocabulary.words == checkpoint.vocabulary.words
-    assert loaded.config == checkpoint.config
+    for part in ("model", "optimizer", "seed"):
+        assert loaded.config[part] == checkpoint.config[part]
     assert loaded.log_prob("w1 w2 zebra") == checkpoint.log_prob("w1 w2 zebra")
 
 
@@ -188,3 +191,72 @@ def test_transformers_reads_no_weights_but_those_that_are_checked(folder):
     weights.unlink()
     with pytest.raises(UserError, match=r"model\.safetensors is damaged or missing"):
         AutoModelForCausalLM.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def umask():
+    old = os.umask(0o027)
+    yield
+    os.umask(old)
+
+
+def exported(ckpt, folder, *options):
+    from scripts.export import export
+
+    return export(composed("export", f"ckpt={ckpt}", "format=folder", f"out={folder}", *options))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_of_the_bytes_hold_almost_the_same_model_which_computes_in_float32(trained, dtype, tmp_path):
+    whole, half = (exported(trained("lstm"), tmp_path / each, f"dtype={each}") for each in ("float32", dtype))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert {weight.dtype for weight in load_file(half / "model.safetensors").values()} == {getattr(torch, dtype)}
+    text = " ".join(f"w{i % 20}" for i in range(200))
+    exact, ours = (LanguageModel.load(folder).score(text).perplexity for folder in (whole, half))
+    assert ours == pytest.approx(exact, rel=0.01)
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(half), AutoTokenizer.from_pretrained(half)
+    assert {weight.dtype for weight in theirs.parameters()} == {torch.float32}
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    log_probs, _ = LanguageModel.load(half).model(ids.T)
+    torch.testing.assert_close(theirs(ids).logits[0], log_probs[:, 0])
+
+
+def test_a_weight_beyond_float16_is_refused(vocabulary, tmp_path):
+    model = make_model("lstm")
+    with torch.no_grad():
+        model.embedding.weight[0, 0] = 1e6
+    config = {"model": small_model_config("lstm"), "data": {}}
+    with pytest.raises(UserError, match="dtype=float16 given, but a weight is too large for it: use dtype=bfloat16"):
+        export_folder(model, vocabulary, config, tmp_path / "model", "float16")
+    export_folder(model, vocabulary, config, tmp_path / "model", "bfloat16")
+
+
+@pytest.mark.parametrize("head", ["softmax", "adaptive"])
+def test_tied_weights_are_stored_once_and_tied_again_in_both_models(head, vocabulary, tmp_path):
+    overrides = (f"model/head={head}", f"model/embedding={'adaptive' if head == 'adaptive' else 'full'}")
+    config = small_model_config("lstm", *overrides, tie_weights=True)
+    model = make_model("lstm", *overrides, tie_weights=True)
+    export_folder(model, vocabulary, {"model": config, "data": {}}, tmp_path / "model")
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    assert sum(weight.numel() for weight in stored.values()) == sum(weight.numel() for weight in model.parameters())
+    ours = LanguageModel.load(tmp_path / "model").model
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    tokens = torch.randint(V, (5, 2))
+    assert torch.equal(ours(tokens)[0], model(tokens)[0])
+    torch.testing.assert_close(theirs(tokens.T).logits.transpose(0, 1), model(tokens)[0])
+    for each in (ours, theirs):
+        assert len([*each.parameters()]) == len([*model.parameters()])
+
+
+def test_files_have_the_modes_of_the_umask_and_name_no_folder_of_this_machine(trained, umask, tmp_path):
+    folder = exported(trained("lstm"), tmp_path / "model")
+    assert folder.stat().st_mode & 0o777 == 0o750
+    files = {file.name: file for file in folder.iterdir()}
+    assert {*files} == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    for file in files.values():
+        assert file.stat().st_mode & 0o777 == 0o640
+        content = file.read_bytes()
+        assert not any(
+            str(place).encode() in content for place in (tmp_path.parent, Path.home(), Path(__file__).parent)
+        )
