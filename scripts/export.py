@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -16,16 +17,18 @@ ENDINGS = {"onnx": ".onnx", "folder": "", "vectors": ".vectors.txt"}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def export(config: DictConfig) -> Path:
-    """Export in the format that `config` selects and return the path."""
+def export(config: DictConfig) -> Path | str:
+    """Export in the format that `config` selects and return the path, or the address."""
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint, default_output_path
     from lm.config.checks import one_of
     from lm.files.errors import explain_os_errors
 
     imported()
-    one_of(ENDINGS, format=config.format)
+    one_of([*ENDINGS, "hub"], format=config.format)
     one_of(DTYPES, dtype=config.dtype)
+    if config.format == "hub":
+        return hub(config)
     ckpt = announced_checkpoint(config.ckpt)
     out = Path(config.out).expanduser() if config.out else default_output_path(ckpt, ENDINGS[config.format])
     model = LanguageModel.load(ckpt)
@@ -69,6 +72,22 @@ def run_of(ckpt: Path) -> tuple[list[str], dict[str, object]]:
     overrides = parsed(run / ".hydra" / "overrides.yaml", yaml.safe_load)
     metrics = parsed(run / METRICS_FILE, json.loads) if ckpt.name == "best.ckpt" else {}
     return overrides if isinstance(overrides, list) else [], metrics if isinstance(metrics, dict) else {}
+
+
+def hub(config: DictConfig) -> str:
+    """Upload what format=folder writes, and return its address."""
+    from lm import LanguageModel
+    from lm.checkpoints.find import announced_checkpoint
+    from lm.export.hub import check_hub, upload
+
+    check_hub(config.repo)
+    ckpt = announced_checkpoint(config.ckpt)
+    with TemporaryDirectory() as temporary:
+        out = Path(temporary, "model")
+        folder(LanguageModel.load(ckpt), ckpt, config, out)
+        address = upload(out, config.repo, config.private)
+    print(f"hub: {address}")
+    return address
 
 
 def vectors(model: "LanguageModel", out: Path) -> None:
