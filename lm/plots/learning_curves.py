@@ -10,7 +10,7 @@ from lm.plots.labels import label
 
 # of Okabe and Ito (2008), whose colours differ for the colour-blind, too, without black and yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLES = ("-", "--", ":", "-.")  # for more lines than colours
+STYLES = ("-o", "--s", ":D", "-.^")  # for more lines than colours; the markers for lines of one point
 TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # in each decade of perplexity
 
 Curve = Sequence[tuple[float, float]]  # x and loss in nats of each validation
@@ -32,8 +32,8 @@ def learning_curves(lines: Mapping[str, Sequence[Curve]], xlabel: str) -> Figure
     for i, (name, runs) in enumerate(lines.items()):
         x, mean, std = mean_curve(runs)
         colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
-        marker = "o" if len(x) == 1 else None
-        [line] = axis.plot(x, np.exp(mean), style, color=colour, marker=marker, label=label(name, 60))
+        size = 6 if len(x) == 1 else 0
+        [line] = axis.plot(x, np.exp(mean), style, color=colour, markersize=size, label=label(name, 60))
         axis.fill_between(x, np.exp(mean - std), np.exp(mean + std), color=colour, alpha=0.2, linewidth=0)
         ends[line] = mean[-1]
     axis.set(yscale="log", xlabel=xlabel, ylabel="validation perplexity")

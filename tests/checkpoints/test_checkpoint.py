@@ -305,6 +305,7 @@ def test_nothing_that_a_strangers_config_names_is_called_or_resolved(
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_checks_stay_where_python_leaves_asserts_out(trained, tmp_path):
     path = rewritten(trained, tmp_path / "x.ckpt", STRANGE["a terabyte from one number"])
     load = f"from lm import LanguageModel; LanguageModel.load({str(path)!r})"

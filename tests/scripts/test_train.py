@@ -173,6 +173,7 @@ def test_jittered_windows_train(text_folder, tmp_path):
     assert metrics["val/ppl"] < 15
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_typed_and_score_every_token_once(text_folder, tmp_path, run_folder):
     arguments = small(text_folder, "model=transformer", "trainer.devices=2", "optimizer.lr=1", "trainer.max_epochs=1")
     done = run("train", *arguments, cwd=tmp_path)
