@@ -17,7 +17,7 @@ def test_quick_start_learns_in_two_minutes(tmp_path):
     seconds = time.perf_counter() - started
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["val/ppl"] < 110
+    assert metrics["val/ppl"] < 60  # 44 on the machine of docs/RESULTS.md
     assert seconds < 180, "two minutes are promised; a machine that is busy with other things gets three"
 
 
