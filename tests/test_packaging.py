@@ -1,4 +1,4 @@
-"""A wheel, built and unpacked elsewhere, has everything that the console commands need."""
+"""A wheel, built and unpacked in another folder, has everything that the console commands need."""
 
 import os
 import shutil

@@ -160,7 +160,7 @@ STRANGE = {
     "a wide embedding": lambda stored: config_of(stored)["embedding"].update(embedding_size=10**12),
     "layers that are no number": lambda stored: config_of(stored)["core"].update(num_layers="many"),
     "no core": lambda stored: config_of(stored).pop("core"),
-    "an unknown option": lambda stored: config_of(stored)["core"].update(surprise=1),
+    "an unknown option": lambda stored: config_of(stored)["core"].update(unknown=1),
     "a vocabulary that is too small": lambda stored: stored["lm"]["vocabulary"].pop(),
     "a vocabulary that is too large": lambda stored: stored["lm"]["vocabulary"].append("more"),
     "weights of another shape": lambda stored: stored["state_dict"].update({"model.head.decoder.bias": torch.zeros(3)}),

@@ -114,9 +114,9 @@ def test_a_lost_connection_names_those_that_cannot_be_seen_to_run():
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
     alive, dead = Rank(1, here, psutil.Process().ppid()), Rank(2, here, ended.pid)
-    elsewhere = Rank(3, "another-host", 1)
+    remote = Rank(3, "another-host", 1)
     lost_rank = LostRank()
-    lost_rank.others = [alive, dead, elsewhere]
+    lost_rank.others = [alive, dead, remote]
     trainer = type("", (), {"global_rank": 0, "world_size": 4})
     error = RuntimeError("[gloo/pair.cc:5] Connection closed by peer [127.0.0.1]:9. This is typical. GLHF!")
     lost_rank.on_exception(trainer, None, error)

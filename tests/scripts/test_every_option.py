@@ -12,12 +12,12 @@ from lm import LanguageModel
 from scripts.export import export
 from scripts.train import train
 from tests.conftest import EMBEDDINGS, HEADS, MODELS, composed, options, tiny_config
+from tests.training.resume.test_resume import crash
 
 SHORT = (
     *("trainer.max_epochs=1", "trainer.max_steps=4", "trainer.limit_val_batches=2", "scheduler=constant"),
     *("optimizer.lr=0.1", "test=false", "callbacks.resumable_checkpoint.every_n_steps=2"),
 )
-CRASH = ("+callbacks.crash._target_=tests.training.resume.test_resume.Crash", "+callbacks.crash.after=2")
 OPTIONS = [
     *(f"model={name}" for name in MODELS),
     *(f"model/head={name}" for name in HEADS),
@@ -36,19 +36,15 @@ def last(run_dir: Path) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_it_trains_resumes_bitwise_and_is_exported(option, text_folder, tmp_path):
-    def run(folder: str, *overrides: str) -> None:
-        small = {
-            "model/head=adaptive": ["model.head.cutoffs=[6]"],
-            "model/embedding=adaptive": ["model.embedding.cutoffs=[6]"],
-            "model/head=sampled": ["model.head.num_frequent=4", "model.head.num_sampled=6"],
-        }
-        chosen = (*SHORT, *option.split(), *small.get(option, []), *overrides)
-        train(tiny_config(text_folder, tmp_path / folder, *chosen))
-
-    run("whole")
-    with pytest.raises(KeyError):  # not a shorter run, whose schedule would be another
-        run("parts", *CRASH)
-    run("parts", f"ckpt={tmp_path}/parts")
+    small = {
+        "model/head=adaptive": ["model.head.cutoffs=[6]"],
+        "model/embedding=adaptive": ["model.embedding.cutoffs=[6]"],
+        "model/head=sampled": ["model.head.num_frequent=4", "model.head.num_sampled=6"],
+    }
+    overrides = (*SHORT, *option.split(), *small.get(option, []))
+    train(tiny_config(text_folder, tmp_path / "whole", *overrides))
+    crash(text_folder, tmp_path / "parts", 2, *overrides)  # not a shorter run, whose schedule would be another
+    train(tiny_config(text_folder, tmp_path / "parts", *overrides, f"ckpt={tmp_path}/parts"))
     whole, parts = last(tmp_path / "whole"), last(tmp_path / "parts")
     assert whole["global_step"] == parts["global_step"] == 4
     torch.testing.assert_close(whole["state_dict"], parts["state_dict"], rtol=0, atol=0)
