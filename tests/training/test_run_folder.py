@@ -119,8 +119,8 @@ def test_the_unused_folder_of_a_resumed_run_is_removed_and_others_stay(tmp_path)
 
 @pytest.mark.slow
 def test_a_run_that_still_trains_can_neither_be_resumed_nor_overwritten(text_folder, tmp_path):
-    arguments = small(text_folder)
-    with start("train", *arguments, "trainer.max_epochs=100000", cwd=tmp_path) as process:
+    arguments = (*small(text_folder), "trainer.max_epochs=100000")  # more than are done while this test runs
+    with start("train", *arguments, cwd=tmp_path) as process:
         wait_for(process, "validation after")
         [folder] = (tmp_path / "runs" / "train").iterdir()
         before = (folder / ".hydra" / "overrides.yaml").read_text()
