@@ -3,16 +3,18 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from lm.checkpoints import checkpoint
 from lm.checkpoints.find import find_checkpoint
 from lm.checkpoints.pretrained import read_folder
+from lm.config.validation import check_arguments
 from lm.data.vocabulary import EOS, Vocabulary, words_of_line
 from lm.errors import UserError
 from lm.evaluation.perplexity import perplexity
@@ -23,28 +25,12 @@ from lm.generation.incremental import CHUNK, IncrementalDecoder
 from lm.generation.sampling import FINISHED, generate_ids
 from lm.models import CausalLM
 from lm.models.attention_weights import attention_weights
+from lm.score import Score
+
+if TYPE_CHECKING:
+    from lm.plots import SurprisalText
 
 DEFAULT = GenerationConfig()
-
-
-@dataclass(frozen=True)
-class Score:
-    """The log-probability in nats of each word of a line, given all words before it."""
-
-    words: list[str]  # as they were given, with `<eos>` at the end if it was scored
-    known: list[bool]  # by the vocabulary; if not, the log-probability is that of `<unk>`
-    log_probs: list[float]
-    top_log_probs: list[list[tuple[str, float]]]  # the `top` most probable words at each position, with theirs
-
-    @property
-    def log_prob(self) -> float:
-        """The log-probability of the whole line in nats: the chain rule's sum."""
-        return sum(self.log_probs)
-
-    @property
-    def perplexity(self) -> float:
-        """Per scored word; NaN for an empty line of which nothing is scored."""
-        return perplexity(-self.log_prob / len(self.words)) if self.words else math.nan
 
 
 class LanguageModel:
@@ -66,6 +52,25 @@ class LanguageModel:
         stored = read_folder(path) if path.is_dir() else checkpoint.load(path)
         return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config)
 
+    def __repr__(self) -> str:
+        core, words = type(self.model.core).__name__, len(self.vocabulary)
+        return f"LanguageModel({core}, {words:,} words, {self.num_parameters:,} parameters, {self.device})"
+
+    @property
+    def num_parameters(self) -> int:
+        """Tied weights count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the weights to a device, and return this model."""
+        self.model.to(device)
+        return self
+
     def unknown(self, text: str) -> list[str]:
         """The words of `text`, in order, that the model sees only as `<unk>`."""
         return [word for word in words_of(text) if word not in self.vocabulary]
@@ -74,21 +79,50 @@ class LanguageModel:
         """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently."""
         return sum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
+    def perplexity(self, text: str, eos: bool = True) -> float:
+        """Per word, and with `eos` end of line, of a text's non-blank lines; NaN if there are none."""
+        scores = [self.score(line, eos=eos) for line in split_lines(text) if line.strip()]
+        words = sum(len(score.words) for score in scores)
+        return perplexity(-sum(score.log_prob for score in scores) / words) if words else math.nan
+
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
         """Score whitespace-separated words and, with `eos`, the end of line; list the `top` most probable for each."""
         words = words_of_line(line, eos)
         log_probs, top_log_probs = [], []
         for targets, rows in self._decode_line(words):
             log_probs += rows.gather(1, targets[:, None]).squeeze(1).tolist()
-            values, ids = rows.topk(min(top, len(self.vocabulary)))
-            names = map(self.vocabulary.decode, ids)
-            top_log_probs += [list(zip(*pair, strict=True)) for pair in zip(names, values.tolist(), strict=True)]
+            top_log_probs += [self._top(row, top) for row in rows]
         return Score(words, [word in self.vocabulary for word in words], log_probs, top_log_probs)
 
     def log_probs(self, line: str, eos: bool = True) -> Tensor:
         """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""
         words = words_of_line(line, eos)
         return torch.cat([torch.empty(0, len(self.vocabulary)), *(rows for _, rows in self._decode_line(words))])
+
+    def next_words(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
+        """The `k` most probable words after a text, each with its probability."""
+        ids = self._encode(words_of(text))
+        decoder = IncrementalDecoder.prefill(self.model, ids[:-1], 1)
+        return self._top(decoder.decode(ids[-1:, None])[0, 0].float().exp(), k)
+
+    def similar_words(self, word: str, k: int = 10) -> list[tuple[str, float]]:
+        """The `k` other words whose vectors have the highest cosine similarity with that of `word`, each with it.
+
+        Raises:
+            UserError: the vocabulary does not have `word`.
+        """
+        if word not in self.vocabulary:
+            raise UserError(f"word={word} given, but it is not in the vocabulary: give another.")
+        with torch.inference_mode():
+            vectors = self.model.embedding(torch.arange(len(self.vocabulary), device=self.device)[:, None])[:, 0]
+            similarity = cosine_similarity(vectors, vectors[self.vocabulary.id_of(word)], dim=-1)
+        return [pair for pair in self._top(similarity, k + 1) if pair[0] != word][:k]
+
+    def plot(self, text: str, top: int = 4, eos: bool = True) -> "SurprisalText":
+        """The text shaded by surprisal, the `top` most probable words below each: shown by a notebook, or to save."""
+        from lm.plots import SurprisalText  # matplotlib takes a third of a second to import
+
+        return SurprisalText([self.score(line, top, eos) for line in split_lines(text) if line.strip()])
 
     def attention(self, line: str) -> tuple[list[str], Tensor]:
         """The words read to score a line, and a Transformer's attention to them, `[layers, heads, T, T]`."""
@@ -99,7 +133,7 @@ class LanguageModel:
         self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any
     ) -> Iterator[list[str | None]]:
         """Yield the next word of each sample as it is drawn; None for a finished sample while others continue."""
-        config = replace(config, **options)
+        config = self._configured(config, options)
         if (beams := config.num_beams) > 1:
             raise UserError(f"num_beams={beams} given, but a beam search does not yield word by word: use generate.")
         for ids in generate_ids(self.model, self._encode(words_of(prompt)), config, self.vocabulary):
@@ -107,7 +141,7 @@ class LanguageModel:
 
     def generate(self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any) -> list[str]:
         """Texts that begin with `prompt`: samples or, with `num_beams`, the most probable ones of a beam search."""
-        config = replace(config, **options)
+        config = self._configured(config, options)
         if config.num_beams > 1:
             return [text for text, _ in self.beam_search(prompt, config)]
         steps = list(self.stream(prompt, config))
@@ -125,15 +159,25 @@ class LanguageModel:
 
         An exception that `interruptible` suppresses ends the search early, with the best texts so far.
         """
-        config, words = replace(config, **options), words_of(prompt)
+        config, words = self._configured(config, options), words_of(prompt)
         if (beams := config.num_beams) > len(self.vocabulary):
             raise UserError(f"num_beams={beams} given, but the vocabulary has {len(self.vocabulary)} words: use fewer.")
         found = beam_search(self.model, self._encode(words), config, self.vocabulary, interruptible)
         return [("".join(pieces([*words, *self.vocabulary.decode(each.ids)])), each.log_prob) for each in found]
 
+    @staticmethod
+    def _configured(config: GenerationConfig, options: dict[str, Any]) -> GenerationConfig:
+        check_arguments(GenerationConfig, options)
+        return replace(config, **options)
+
+    def _top(self, values: Tensor, k: int) -> list[tuple[str, float]]:
+        """The words of the `k` highest of the vocabulary's values, `[V]`, each with its own."""
+        highest, ids = values.topk(min(k, len(self.vocabulary)))
+        return list(zip(self.vocabulary.decode(ids), highest.tolist(), strict=True))
+
     def _encode(self, words: list[str]) -> Tensor:
         """The token ids `[1 + T]` of words that follow `<eos>`."""
-        return self.vocabulary.encode([EOS, *words]).to(next(self.model.parameters()).device)
+        return self.vocabulary.encode([EOS, *words]).to(self.device)
 
     def _decode_line(self, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
         """Targets `[T]` and log-probabilities `[T, V]`, chunk by chunk."""

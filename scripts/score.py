@@ -2,8 +2,10 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from omegaconf import DictConfig
@@ -12,14 +14,11 @@ from lm.config.script import imported, script_main
 from lm.errors import UserError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lm import LanguageModel
-    from lm.language_model import Score
+    from lm.score import Score
 
 MOST_WORDS = 400  # in a figure
 MOST_LINES = {"text": 100, "heat_map": 12, "attention": 1}  # in a figure of each view
-CANDIDATES = 4  # below each word of a shaded text
 STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from this many nats of surprisal on
 
 
@@ -32,7 +31,6 @@ def score(config: DictConfig) -> list["Score"]:
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
     from lm.files.atomic import check_writable
-    from lm.files.text import write_text
 
     imported()
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
@@ -40,14 +38,14 @@ def score(config: DictConfig) -> list["Score"]:
     one_of(("table", "json"), format=config.format)
     one_of(MOST_LINES, view=config.view)
     if config.plot:  # matplotlib takes a third of a second to import
-        from lm.plots import check_format, save_figure
+        from lm.plots import check_format
         from lm.plots.files import FORMATS
 
         check_format(config.plot, [*FORMATS, "html"] if config.view == "text" else FORMATS)
         check_writable(config.plot)
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
     model = LanguageModel.load(announced_checkpoint(config.ckpt))
-    figure = draw(model, list(lines), config) if config.plot else None
+    save = drawn(model, list(lines), config) if config.plot else None
     print_score = print_json if config.format == "json" else print_table
 
     scores = []
@@ -57,9 +55,8 @@ def score(config: DictConfig) -> list["Score"]:
             scores.append(model.score(line, config.top, config.eos))
             print_score(scores[-1])
     print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
-    if figure:
-        written = write_text(figure, config.plot) if isinstance(figure, str) else save_figure(figure, config.plot)
-        print(f"figure: {written}", file=sys.stderr)
+    if save:
+        print(f"figure: {save(config.plot)}", file=sys.stderr)
     scoring.raise_again("this is the text so far")
     return scores
 
@@ -135,19 +132,19 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
         print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
 
 
-def draw(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> "Figure | str":
-    """Draw lines in the view that `config` names; a text for a .html file is its HTML."""
+def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> Callable[[str], Path]:
+    """Draw lines in the view that `config` names, and return a function that writes the figure to a path."""
     from lm.data.vocabulary import words_of_line
-    from lm.plots import attention_maps, log_prob_heat_map, surprisal_html, surprisal_text
+    from lm.plots import attention_maps, log_prob_heat_map, save_figure
 
+    if config.view == "text":
+        return model.plot("\n".join(lines), eos=config.eos).save
     if config.view == "attention":
         words, weights = model.attention(lines[0])
-        return attention_maps(weights, words)
-    if config.view == "text":
-        scores = [model.score(line, CANDIDATES, config.eos) for line in lines]
-        return surprisal_html(scores) if str(config.plot).lower().endswith(".html") else surprisal_text(scores)
+        return partial(save_figure, attention_maps(weights, words))
     words_of_lines = [words_of_line(line, config.eos) for line in lines]
-    return log_prob_heat_map([model.log_probs(line, config.eos) for line in lines], words_of_lines)
+    log_probs = [model.log_probs(line, config.eos) for line in lines]
+    return partial(save_figure, log_prob_heat_map(log_probs, words_of_lines))
 
 
 main = script_main("score", score, ["text"])

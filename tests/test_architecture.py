@@ -11,8 +11,10 @@ LAYERS = (
     {"config"},
     {"data", "models"},
     {"checkpoints", "generation", "evaluation"},
+    {"score"},
+    {"plots"},
     {"language_model"},
-    {"export", "plots"},
+    {"export"},
     {"training"},
     {"benchmark"},
 )

@@ -122,6 +122,59 @@ def test_sentences_without_anything_that_ends_one_are_refused(lstm):
         lstm.generate(max_sentences=1)
 
 
+def test_the_next_words_are_those_that_a_score_finds_most_probable(model):
+    [*_, expected] = model.score("w1 w2", top=5).top_log_probs
+    found = model.next_words("w1 w2", k=5)
+    assert [word for word, _ in found] == [word for word, _ in expected]
+    assert [math.log(probability) for _, probability in found] == pytest.approx(
+        [each for _, each in expected], abs=1e-5
+    )
+    assert sum(probability for _, probability in model.next_words(k=1000)) == pytest.approx(1)
+
+
+def test_similar_words_have_the_highest_cosines_without_the_word_itself(lstm):
+    vectors = lstm.model.embedding.weight.data
+    w3, w5, w7 = map(lstm.vocabulary.id_of, ["w3", "w5", "w7"])
+    vectors[w5], vectors[w7] = -vectors[w3], 3 * vectors[w3]
+    found = lstm.similar_words("w3", k=1000)
+    assert found[0] == ("w7", pytest.approx(1))
+    assert found[-1] == ("w5", pytest.approx(-1))
+    assert len(found) == len(lstm.vocabulary) - 1
+    assert lstm.similar_words("w3", k=2) == found[:2]
+    with pytest.raises(UserError, match="word=zebra given, but it is not in the vocabulary"):
+        lstm.similar_words("zebra")
+
+
+def test_perplexity_of_a_text_counts_all_words_of_its_lines(lstm):
+    lines = [lstm.score("w1 w2"), lstm.score("w3")]
+    expected = math.exp(-sum(line.log_prob for line in lines) / 5)
+    assert lstm.perplexity("w1 w2\n\nw3\n") == pytest.approx(expected)
+    assert math.isnan(lstm.perplexity("\n"))
+
+
+def test_it_says_what_it_is_and_where(lstm):
+    parameters = sum(each.numel() for each in lstm.model.parameters())
+    assert repr(lstm) == f"LanguageModel(RecurrentCore, 30 words, {parameters:,} parameters, cpu)"
+    assert lstm.to("meta") is lstm
+    assert lstm.device == torch.device("meta")
+
+
+def test_an_unknown_option_is_named_with_the_one_that_was_meant(lstm):
+    for method in (lstm.generate, lstm.beam_search, lambda text, **options: next(lstm.stream(text, **options))):
+        with pytest.raises(UserError, match=r"max_word is unknown: GenerationConfig takes .*did you mean max_words\?"):
+            method("w1", max_word=3)
+        with pytest.raises(UserError, match="top_k=many given, but it must be of type int"):
+            method("w1", top_k="many")
+
+
+@pytest.mark.parametrize("ending", ["html", "png"])
+def test_a_plot_is_shown_by_notebooks_and_saved(lstm, ending, tmp_path):
+    plot = lstm.plot("w1 zebra\nw2")
+    assert [score.words for score in plot.scores] == [["w1", "zebra", EOS], ["w2", EOS]]
+    assert "zebra" in plot._repr_html_()
+    assert plot.save(tmp_path / f"plot.{ending}").stat().st_size > 1000
+
+
 def test_text_breaks_lines_at_eos():
     assert "".join(pieces(["a", "b", EOS, "c", EOS, EOS, "d"])) == "a b\nc\n\nd"
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -63,8 +64,9 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], pat
     for name in (name for name in values if name not in INSTANTIATE_KEYS):
         key = f"{path}.{name}".lstrip(".")
         if name not in signature.parameters and not takes_any:
-            known = ", ".join(name for name in signature.parameters if name not in ("self", "args", "kwargs"))
-            raise UserError(f"{key} is unknown: {path} takes {known}.")
+            known = [name for name in signature.parameters if name not in ("self", "args", "kwargs")]
+            near = "".join(f"; did you mean {each}?" for each in get_close_matches(name, known, n=1)) or "."
+            raise UserError(f"{key} is unknown: {path or function.__name__} takes {', '.join(known)}{near}")
         value = values[name]
         if name not in hints or (isinstance(value, DictConfig) and "_target_" in value):
             continue

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from matplotlib import colormaps
@@ -13,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lm.data import UNK
-from lm.files.text import visible
-from lm.language_model import Score
+from lm.files.text import visible, write_text
+from lm.plots.files import FORMATS, check_format, save_figure
 from lm.plots.labels import label
+from lm.score import Score
 
 MAX_SURPRISAL = 12.0  # nats: a probability below 1e-5
 COLOURS = ScalarMappable(Normalize(0, MAX_SURPRISAL, clip=True), colormaps["YlOrRd"])
@@ -26,6 +29,22 @@ LEGEND = (
 COLUMNS, FONT, CHARACTER = 110, "DejaVu Sans Mono", 6.6  # CHARACTER: width in points at WORD_SIZE
 WORD_SIZE, CANDIDATE_SIZE = 11, 7.5
 LINE = 14.0  # points from one row of characters to the next
+
+
+@dataclass(frozen=True)
+class SurprisalText:
+    """Scored lines to look at: a notebook shows them, and a file is written in the format that its ending names."""
+
+    scores: Sequence[Score]
+
+    def _repr_html_(self) -> str:
+        return surprisal_html(self.scores)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a figure, or a page of HTML, and return its path."""
+        if check_format(path, [*FORMATS, "html"]) == "html":
+            return write_text(surprisal_html(self.scores), path)
+        return save_figure(surprisal_text(self.scores), path)
 
 
 def surprisal_text(scores: Sequence[Score]) -> Figure:

@@ -9,9 +9,9 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from lm.language_model import Score
 from lm.plots import save_figure, surprisal_html, surprisal_text
 from lm.plots.surprisal_text import COLUMNS, MAX_SURPRISAL
+from lm.score import Score
 
 
 def score(words, top_log_probs=()):

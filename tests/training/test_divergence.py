@@ -8,9 +8,10 @@ import pytest
 import torch
 from lightning import Callback
 
+from lm import LanguageModel
 from lm.errors import UserError
 from lm.evaluation.perplexity import perplexity, verdict
-from lm.language_model import LanguageModel, Score
+from lm.score import Score
 from lm.training.callbacks.fail_safe import FailSafe
 from lm.training.module import LitLanguageModel
 from lm.training.runs import read_run
