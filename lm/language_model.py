@@ -88,11 +88,13 @@ class LanguageModel:
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
         """Score whitespace-separated words and, with `eos`, the end of line; list the `top` most probable for each."""
         words = words_of_line(line, eos)
-        log_probs, top_log_probs = [], []
+        log_probs, ranks, top_log_probs = [], [], []
         for targets, rows in self._decode_line(words):
-            log_probs += rows.gather(1, targets[:, None]).squeeze(1).tolist()
+            given = rows.gather(1, targets[:, None])
+            log_probs += given.squeeze(1).tolist()
+            ranks += (rows > given).sum(1).add(1).tolist()
             top_log_probs += [self._top(row, top) for row in rows]
-        return Score(words, [word in self.vocabulary for word in words], log_probs, top_log_probs)
+        return Score(words, [word in self.vocabulary for word in words], log_probs, ranks, top_log_probs)
 
     def log_probs(self, line: str, eos: bool = True) -> Tensor:
         """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""
@@ -118,8 +120,8 @@ class LanguageModel:
             similarity = cosine_similarity(vectors, vectors[self.vocabulary.id_of(word)], dim=-1)
         return [pair for pair in self._top(similarity, k + 1) if pair[0] != word][:k]
 
-    def plot(self, text: str, top: int = 4, eos: bool = True) -> "SurprisalText":
-        """The text shaded by surprisal, the `top` most probable words below each: shown by a notebook, or to save."""
+    def plot(self, text: str, top: int = 10, eos: bool = True) -> "SurprisalText":
+        """The text shaded by surprisal, with the `top` most probable words at each: shown by a notebook, or to save."""
         from lm.plots import SurprisalText  # matplotlib takes a third of a second to import
 
         return SurprisalText([self.score(line, top, eos) for line in split_lines(text) if line.strip()])

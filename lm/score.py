@@ -13,6 +13,7 @@ class Score:
     words: list[str]  # as they were given, with `<eos>` at the end if it was scored
     known: list[bool]  # by the vocabulary; if not, the log-probability is that of `<unk>`
     log_probs: list[float]
+    ranks: list[int]  # 1 for the most probable word
     top_log_probs: list[list[tuple[str, float]]]  # the `top` most probable words at each position, with theirs
 
     @property

@@ -142,9 +142,10 @@ def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> C
     if config.view == "attention":
         words, weights = model.attention(lines[0])
         return partial(save_figure, attention_maps(weights, words))
-    words_of_lines = [words_of_line(line, config.eos) for line in lines]
     log_probs = [model.log_probs(line, config.eos) for line in lines]
-    return partial(save_figure, log_prob_heat_map(log_probs, words_of_lines))
+    words_of_lines = [words_of_line(line, config.eos) for line in lines]
+    targets = [model.vocabulary.encode(each) for each in words_of_lines]
+    return partial(save_figure, log_prob_heat_map(log_probs, targets, words_of_lines))
 
 
 main = script_main("score", score, ["text"])

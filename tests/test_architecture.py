@@ -14,7 +14,7 @@ LAYERS = (
     {"score"},
     {"plots"},
     {"language_model"},
-    {"export"},
+    {"export", "explore"},
     {"training"},
     {"benchmark"},
 )

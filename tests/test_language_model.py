@@ -60,6 +60,10 @@ def test_score_names_the_most_probable_words_in_order(lstm):
         values, ids = row.topk(3)
         assert [word for word, _ in top] == lstm.vocabulary.decode(ids)
         assert [value for _, value in top] == pytest.approx(values.tolist())
+    targets = lstm.vocabulary.encode(score.words).tolist()
+    assert score.ranks == [
+        row.argsort(descending=True).tolist().index(i) + 1 for row, i in zip(rows, targets, strict=True)
+    ]
     assert rows.gather(1, lstm.vocabulary.encode(score.words)[:, None]).sum().item() == pytest.approx(score.log_prob)
 
 

@@ -38,13 +38,13 @@ def command(installed: Path, name: str, *arguments: str, cwd: Path) -> str:
 
 
 def test_wheel_has_every_module_and_config(installed):
-    for folder, pattern in (("lm", "*.py"), ("scripts", "*.py"), ("conf", "*.yaml")):
+    for folder, pattern in (("lm", "*.*"), ("scripts", "*.py"), ("conf", "*.yaml")):
         target = installed / "lm" / ("" if folder == "lm" else folder)
         files = [path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob(pattern)]
         assert files and [path for path in files if not (target / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "generate", "score", "export", "report", "benchmark"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "explore", "generate", "score", "export", "report", "benchmark"])
 def test_console_command_prints_help(installed, name, tmp_path):
     assert f"{name} is powered by Hydra" in command(installed, f"lm-{name}", "--help", cwd=tmp_path)
 

@@ -1,4 +1,4 @@
-"""A heat map of all log-probabilities: a row per position, a column per word of the vocabulary."""
+"""A heat map of all log-probabilities: a row per position, the words of the vocabulary across."""
 
 from collections.abc import Sequence
 
@@ -8,44 +8,42 @@ from torch import Tensor
 
 from lm.plots.labels import label
 
-COLUMNS = 1200  # per panel: with more token indices, several share a column
+COLUMNS = 1200  # per panel, at most
 
 
-def log_prob_heat_map(log_probs: Sequence[Tensor], words: Sequence[Sequence[str]]) -> Figure:
-    """Draw log-probabilities, one panel per text: sequence position down, token index across.
+def log_prob_heat_map(log_probs: Sequence[Tensor], targets: Sequence[Tensor], words: Sequence[Sequence[str]]) -> Figure:
+    """Draw log-probabilities, one panel per text: sequence position down, the frequency rank of words across.
 
-    Where several token indices share a column, it shows the most probable of them.
+    The rank is a word's token index + 1, on a logarithmic axis, since most of the probability is that of few words.
+    Where several words share a column, it shows the most probable of them. A ring marks the target.
 
     Args:
         log_probs: for each text the log-probabilities of every word at every position, `[T, V]`, in nats.
-        words: for each text the target words, T of them, as labels of the rows.
+        targets: for each text the token ids of its words, `[T]`.
+        words: for each text its words, T of them, as labels of the rows.
     """
-    panels = [_pooled(panel.numpy()) for panel in log_probs]
+    panels = [panel.numpy() for panel in log_probs]
     height = max(3.0, 0.18 * max(map(len, words)) + 1)
     figure = Figure(figsize=(5.5 * len(panels) + 1, height), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     lowest = min(float(panel.min()) for panel in panels)
-    for column, (axis, panel, text) in enumerate(zip(axes, panels, words, strict=True)):
-        image = axis.imshow(
-            panel,
-            aspect="auto",
-            interpolation="nearest",
-            cmap="viridis",
-            vmin=lowest,
-            vmax=0,
-            extent=(0, log_probs[column].shape[1], len(text) - 0.5, -0.5),
-        )
-        axis.set_title(f"text {column + 1}")
-        axis.set_xlabel("token index (0 is the most frequent word)")
+    for number, (axis, panel, ids, text) in enumerate(zip(axes, panels, targets, words, strict=True), 1):
+        ranks = _column_edges(panel.shape[1])
+        pooled = np.maximum.reduceat(panel, ranks[:-1] - 1, axis=1)
+        rows = np.arange(len(text) + 1) - 0.5
+        image = axis.pcolormesh(ranks, rows, pooled, cmap="viridis", vmin=lowest, vmax=0, rasterized=True)
+        middles = np.sqrt((ids.numpy() + 1) * (ids.numpy() + 2))  # on a logarithmic axis
+        axis.scatter(middles, range(len(text)), s=16, facecolors="none", edgecolors="white", linewidths=0.8)
+        axis.set(xscale="log", xlim=(1, ranks[-1]), ylim=(len(text) - 0.5, -0.5))
+        axis.set_xlabel("frequency rank of the word (token index + 1); ring: the word that came", fontsize=8)
         axis.set_yticks(range(len(text)), [label(word) for word in text], fontsize=7, parse_math=False)
+        if len(panels) > 1:
+            axis.set_title(f"text {number}")
     axes[0].set_ylabel("sequence position")
     figure.colorbar(image, ax=axes, label="log-probability (nats)")
     return figure
 
 
-def _pooled(panel: np.ndarray) -> np.ndarray:
-    """The highest value in each group of neighbouring token indices: `[T, V]` → `[T, ≤ COLUMNS]`."""
-    size = -(-panel.shape[1] // COLUMNS)
-    padding = -panel.shape[1] % size
-    padded = np.pad(panel, ((0, 0), (0, padding)), constant_values=-np.inf)
-    return padded.reshape(len(panel), -1, size).max(axis=2)
+def _column_edges(size: int) -> np.ndarray:
+    """The first rank of each column, about evenly spaced on a logarithmic axis, and the one after the last."""
+    return np.unique(np.geomspace(1, size + 1, COLUMNS + 1).round().astype(int))

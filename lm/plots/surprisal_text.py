@@ -1,9 +1,8 @@
-"""A text with each word shaded by its surprisal: as a figure, and as a page of HTML."""
+"""A text with each word shaded by its surprisal, as a figure."""
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lm.data import UNK
-from lm.files.text import visible, write_text
+from lm.files.text import write_text
 from lm.plots.files import FORMATS, check_format, save_figure
 from lm.plots.labels import label
+from lm.plots.surprisal_page import surprisal_frame, surprisal_html
 from lm.score import Score
 
+CANDIDATES = 4  # below each word of a saved figure
 MAX_SURPRISAL = 12.0  # nats: a probability below 1e-5
 COLOURS = ScalarMappable(Normalize(0, MAX_SURPRISAL, clip=True), colormaps["YlOrRd"])
 LEGEND = (
@@ -38,13 +39,18 @@ class SurprisalText:
     scores: Sequence[Score]
 
     def _repr_html_(self) -> str:
-        return surprisal_html(self.scores)
+        return surprisal_frame(self.scores)
 
     def save(self, path: str | Path) -> Path:
         """Write a figure, or a page of HTML, and return its path."""
         if check_format(path, [*FORMATS, "html"]) == "html":
             return write_text(surprisal_html(self.scores), path)
-        return save_figure(surprisal_text(self.scores), path)
+        return save_figure(surprisal_text([_shortened(score) for score in self.scores]), path)
+
+
+def _shortened(score: Score) -> Score:
+    """The score with no more candidates than a figure has room for."""
+    return replace(score, top_log_probs=[each[:CANDIDATES] for each in score.top_log_probs])
 
 
 def surprisal_text(scores: Sequence[Score]) -> Figure:
@@ -69,15 +75,6 @@ def surprisal_text(scores: Sequence[Score]) -> Figure:
             top += row_height
         top += 0.5
     return figure
-
-
-def surprisal_html(scores: Sequence[Score]) -> str:
-    """The same as one self-contained HTML file; a tooltip has a word's log-probability and the most probable ones."""
-    paragraphs = []
-    for number, score in enumerate(scores, 1):
-        words = " ".join(_span(score, i) for i in range(len(score.words)))
-        paragraphs.append(f"<h2>line {number}: {_title(score)}</h2>\n<p>{words}</p>")
-    return PAGE.format(legend=escape(LEGEND), lines="\n".join(paragraphs))
 
 
 def _title(score: Score) -> str:
@@ -137,34 +134,3 @@ def _draw_word(axis: Axes, score: Score, i: int, left: float, top: float, width:
         y, text = top + 1.6 + 0.75 * row, _label(word, percent)
         weight, ink = ("bold", "black") if is_target else ("normal", "dimgray")
         axis.text(y=y, s=text, fontsize=CANDIDATE_SIZE, weight=weight, color=ink, **centre)
-
-
-def _span(score: Score, i: int) -> str:
-    shade, ink = _colours(-score.log_probs[i])
-    title = f"log-probability {score.log_probs[i]:.4f} nats"
-    candidates = ""
-    for word, percent, is_target in _candidates(score, i):
-        tag = "b" if is_target else "i"
-        candidates += f"<{tag}>{escape(visible(word))} {escape(percent)}</{tag}><br>"
-    unknown = "" if score.known[i] else ' class="unknown"'
-    word = escape(visible(score.words[i]))
-    return f'<span{unknown} title="{title}"><u style="background:{shade};color:{ink}">{word}</u>{candidates}</span>'
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Surprisal</title>
-<style>
-body {{ font: 16px/1.4 sans-serif; max-width: 60em; margin: 1em auto; padding: 0 1em }}
-h2 {{ font-size: 0.8em; color: dimgray }}
-span {{ display: inline-block; vertical-align: top; margin: 0 0.1em 0.5em; font-size: 0.65em }}
-u {{ display: block; text-align: center; text-decoration: none; padding: 0.1em 0.3em; font-size: 1.5em }}
-i, b {{ font-style: normal }}
-.unknown u {{ outline: 1px dashed black }}
-</style>
-<p>Each word is shaded by its surprisal; {legend}.</p>
-{lines}
-</html>
-"""

@@ -1,22 +1,25 @@
 """Surprisal texts: every word is there, shaded by its surprisal, with the most probable words below."""
 
+import json
 import math
+import re
 import warnings
+from html import unescape
 from itertools import pairwise
-from xml.etree import ElementTree
 
 import pytest
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from lm.plots import save_figure, surprisal_html, surprisal_text
-from lm.plots.surprisal_text import COLUMNS, MAX_SURPRISAL
+from lm.plots import SurprisalText, save_figure, surprisal_html, surprisal_text
+from lm.plots.surprisal_text import CANDIDATES, COLUMNS, MAX_SURPRISAL
 from lm.score import Score
 
 
 def score(words, top_log_probs=()):
     log_probs = [-MAX_SURPRISAL * i / len(words) for i in range(len(words))]
-    return Score(words, [word != "zebra" for word in words], log_probs, [list(top_log_probs)] * len(words))
+    ranks = list(range(1, len(words) + 1))
+    return Score(words, [word != "zebra" for word in words], log_probs, ranks, [list(top_log_probs)] * len(words))
 
 
 def drawn(*scores):
@@ -79,17 +82,32 @@ def test_words_of_any_script_and_length_are_drawn_without_a_warning(tmp_path):
 
 
 def test_an_empty_line_is_drawn():
-    assert surprisal_text([Score([], [], [], [])]).axes
+    assert surprisal_text([Score([], [], [], [], [])]).axes
 
 
-def test_the_html_page_has_every_word_escaped_and_loads_nothing():
-    words = ["<script>alert(1)</script>", "zebra", "\x1b[2J", '"quoted"']
-    page = surprisal_html([score(words, [("<unk>", -0.1), ("&amp;", -9.0)])])
-    assert "<script" not in page and "\x1b" not in page
+def test_the_html_page_has_every_score_as_data_that_cannot_end_its_script_and_loads_nothing():
+    words = ["</script><script>alert(1)</script>", "zebra", "\x1b[2J", '"quoted"']
+    scores = [score(words, [("<unk>", -0.1), ("&amp;", -9.0)]), score(["end"])]
+    page = surprisal_html(scores)
+    assert page.count("<script") == page.count("</script") == 1 and "\x1b" not in page
     assert "http" not in page and "src=" not in page
-    body = page[page.index("<h2>") : page.rindex("</html>")].replace("<br>", "<br/>")
-    spans = ElementTree.fromstring(f"<div>{body}</div>").findall("p/span")
-    assert [span.find("u").text for span in spans] == [words[0], "zebra", "\\x1b[2J", '"quoted"']
-    assert [span.get("class") for span in spans] == [None, "unknown", None, None]
-    assert [(tag.tag, tag.text) for tag in spans[1][1::2]] == [("b", "<unk> 90%"), ("i", "&amp; <1%")]
-    assert spans[1].get("title") == f"log-probability {-MAX_SURPRISAL / 4:.4f} nats"
+    [data] = re.findall(r"^const scores = (.*);$", page, re.MULTILINE)
+    first, second = json.loads(data)
+    assert first["words"] == [*words[:2], "\\x1b[2J", words[3]]
+    assert first["known"] == [True, False, True, True]
+    assert first["ranks"] == [1, 2, 3, 4]
+    assert first["log_probs"] == scores[0].log_probs
+    assert first["top_log_probs"][0] == [["<unk>", -0.1], ["&amp;", -9.0]]
+    assert second["words"] == ["end"]
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
+    frame = SurprisalText([score(['"a"'])])._repr_html_()
+    [page] = re.findall(r'<iframe srcdoc="([^"]*)"', frame)
+    assert unescape(page) == surprisal_html([score(['"a"'])])
+
+
+def test_a_saved_figure_has_room_for_a_few_of_the_most_probable_words(tmp_path):
+    top = [(f"candidate{i}", -1.0) for i in range(10)]
+    path = SurprisalText([score(["a"], top)]).save(tmp_path / "x.svg")
+    assert len(re.findall(r"<!-- candidate\d", path.read_text())) == CANDIDATES

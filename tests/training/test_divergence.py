@@ -65,7 +65,7 @@ def test_a_run_whose_every_loss_is_nan_tests_its_last_weights_and_says_so(monkey
 
 def test_a_loss_of_thousands_of_nats_is_an_infinite_perplexity():
     assert perplexity(800.0) == math.inf
-    assert Score(["w1"], [True], [-800.0], []).perplexity == math.inf
+    assert Score(["w1"], [True], [-800.0], [30], []).perplexity == math.inf
     assert math.isnan(perplexity(math.nan))
 
 

@@ -60,8 +60,9 @@ class LogProbHeatMap(ValidationSample):
         inputs, targets = (ids[: self.steps, : self.streams].to(device) for ids in window)
         with torch.inference_mode():
             log_probs, _ = model.model(inputs)
-        words = [model.vocabulary.decode(stream) for stream in targets.T.clamp(min=0)]
-        figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), words)
+        ids = list(targets.T.clamp(min=0).cpu())
+        words = [model.vocabulary.decode(stream) for stream in ids]
+        figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), ids, words)
         writer.add_figure("samples/log_prob", figure, step)
 
 

@@ -1,0 +1,135 @@
+"""A local page on which one types a text and sees how models score and continue it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from itertools import chain, islice
+from typing import Any
+
+from matplotlib.figure import Figure
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from lm.data.vocabulary import words_of_line
+from lm.errors import UserError
+from lm.language_model import LanguageModel, pieces, words_of
+from lm.models.attention_weights import has_attention
+from lm.plots import attention_maps, log_prob_heat_map
+from lm.plots.surprisal_page import filled, script_json, shown
+
+HERE = files("lm.explore")
+HOST = "127.0.0.1"  # nobody else may use the models, or read what is typed
+# pages of other sites cannot read the answers, nor this page load anything from elsewhere
+HEADERS = {"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src 'self' data:"}
+TOP = 10  # candidates for a word
+MOST_WORDS = 5000  # in a request
+MOST_WORDS_IN_FIGURE = 60
+
+
+def make_app(models: Mapping[str, LanguageModel], text: str = "") -> Starlette:
+    """The page and what it asks for.
+
+    Args:
+        models: by their names.
+        text: stands on the page from the beginning.
+    """
+    explorer = Explorer(models, text)
+    return Starlette(
+        routes=[
+            Route("/", explorer.page),
+            Route("/score", explorer.score, methods=["POST"]),
+            Route("/continue", explorer.continuation, methods=["POST"]),
+            Route("/{view:str}.png", explorer.figure),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+        exception_handlers={UserError: _mistake},
+    )
+
+
+class Explorer:
+    """Answers the requests of the page; `model` in them is a number, from 0."""
+
+    def __init__(self, models: Mapping[str, LanguageModel], text: str) -> None:
+        self.models = list(models.values())
+        self.names = list(models)
+        self.text = text
+        self.scored = lru_cache(maxsize=1000)(self._scored)  # a continued or repeated line is not scored again
+
+    async def page(self, request: Request) -> Response:
+        """The page itself, with the models' names and the text to begin with."""
+        models = [
+            {"name": name, "attention": has_attention(model.model)}
+            for name, model in zip(self.names, self.models, strict=True)
+        ]
+        title = escape(" and ".join(self.names))
+        script = (HERE / "explore.js").read_text("utf-8")
+        values = {"title": title, "text": escape(self.text), "models": script_json(models), "explore": script}
+        return HTMLResponse(filled(HERE / "explore.html", **values), headers=HEADERS)
+
+    async def score(self, request: Request) -> Response:
+        """For each model the scores of `lines`."""
+        lines = (await request.json())["lines"]
+        words = sum(len(line.split()) for line in lines)
+        if words > MOST_WORDS:
+            raise UserError(f"{words:,} words given at once, but at most {MOST_WORDS:,} are scored: use score.py.")
+        each = [await run_in_threadpool(self._all_scored, i, lines) for i in range(len(self.models))]
+        return JSONResponse(each)
+
+    def _all_scored(self, model: int, lines: Sequence[str]) -> list[dict[str, Any]]:
+        return [self.scored(model, line) for line in lines]
+
+    def _scored(self, model: int, line: str) -> dict[str, Any]:
+        return shown(self.models[model].score(line, TOP))
+
+    async def continuation(self, request: Request) -> Response:
+        """A sample that continues `prompt`, word by word as it is drawn."""
+        options = await request.json()
+        model, prompt = self.models[options.pop("model")], options.pop("prompt")
+        words = await run_in_threadpool(continued, model, prompt, options)
+        return StreamingResponse(words, media_type="text/plain; charset=utf-8")
+
+    async def figure(self, request: Request) -> Response:
+        """A figure of one line: `heat_map` or `attention`."""
+        view, line = request.path_params["view"], request.query_params["line"]
+        model = self.models[int(request.query_params["model"])]
+        if view not in ("heat_map", "attention"):
+            return Response(status_code=404)
+        shortened = " ".join(line.split()[:MOST_WORDS_IN_FIGURE])
+        return Response(await run_in_threadpool(drawn, model, view, shortened), media_type="image/png")
+
+
+def continued(model: LanguageModel, prompt: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """The text of a sample after its prompt; the first word is drawn at once, so that a mistake is one at once."""
+    context = words_of(prompt)
+    sampled = (word for [word] in model.stream(prompt, **options) if word is not None)
+    first = list(islice(sampled, 1))
+    text = islice(pieces(chain(context, first, sampled)), len(context), None)
+    ends_with_space = prompt.endswith((" ", "\t"))
+    return (part.removeprefix(" ") if ends_with_space and not i else part for i, part in enumerate(text))
+
+
+def drawn(model: LanguageModel, view: str, line: str) -> bytes:
+    """A figure of a line as a PNG file."""
+    if view == "attention":
+        words, weights = model.attention(line)
+        return png(attention_maps(weights, words))
+    words = words_of_line(line)
+    return png(log_prob_heat_map([model.log_probs(line)], [model.vocabulary.encode(words)], [words]))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure in a file's bytes."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+def _mistake(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=400)

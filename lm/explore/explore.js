@@ -1,0 +1,237 @@
+// The page of scripts/explore.py: a text area, transparent, over the same text shaded.
+
+const MOST_CACHED_LINES = 2000;
+const DWELL = 150; // milliseconds that a pointer rests on a word before it is shown, so that it can move to the candidates
+
+const [text, shades, detail, message] = ["#text", "#shades", "#detail", "#message"].map((each) => document.querySelector(each));
+const cache = new Map(); // line → its score by each model
+const previous = []; // by number of line, the scores of what stood there before
+let scoring = false; // whether the server is scoring
+let continuing = null; // what aborts the continuation that streams in
+let hovering = 0; // the timer of the pointer's rest
+
+// --- scoring as one types
+
+function lines() {
+  return text.value.split("\n");
+}
+
+async function request(path, body, signal) {
+  const response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
+  if (!response.ok) throw new Error((await response.json()).error);
+  return response;
+}
+
+/** Have the lines scored that have not been yet; what is typed meanwhile is scored next. */
+async function score() {
+  draw();
+  if (scoring) return;
+  scoring = true;
+  try {
+    let missing;
+    while ((missing = [...new Set(lines())].filter((line) => line.trim() && !cache.has(line))).length) {
+      if (cache.size > MOST_CACHED_LINES) cache.clear();
+      const found = await (await request("score", { lines: missing })).json();
+      missing.forEach((line, i) => cache.set(line, found.map((scores) => scores[i])));
+      message.textContent = "";
+      draw();
+    }
+  } catch (error) {
+    message.textContent = error.message;
+  } finally {
+    scoring = false;
+  }
+}
+
+// --- shading
+
+/** What the words are shaded by: the number of a model, or "difference". */
+function choice() {
+  const chosen = document.querySelector("#choice input:checked");
+  return !chosen || chosen.value === "difference" ? chosen?.value ?? 0 : +chosen.value;
+}
+
+function draw() {
+  shades.replaceChildren(...lines().map(drawnLine));
+  const known = lines().flatMap((line) => (cache.get(line) ? [cache.get(line)] : []));
+  const about = (model, i) => (models.length > 1 ? `${model.name}: ` : "") + summary(known.map((each) => each[i]));
+  document.querySelector("#summary").textContent = models.map(about).join(" | ");
+  describe(chosenPlace());
+}
+
+/** A line of text as shaded words; until it is scored, those that it begins with keep their shades. */
+function drawnLine(line, number) {
+  const element = document.createElement("div");
+  const scores = cache.get(line);
+  if (scores) previous[number] = scores;
+  const words = line.split(/\s+/).filter(Boolean);
+  const usable = scores ?? previous[number];
+  let position = 0;
+  let same = Boolean(usable);
+  words.forEach((word, i) => {
+    const start = line.indexOf(word, position);
+    element.append(line.slice(position, start));
+    const span = create("span", "word", word);
+    same &&= usable[0].words[i] === word;
+    if (same) paint(span, usable, i, number, start);
+    element.append(span);
+    position = start + word.length;
+  });
+  element.append(line.slice(position));
+  if (scores && scores[0].words.length > words.length) {
+    const ending = create("span", "word ending", "");
+    paint(ending, scores, words.length, number, line.length);
+    element.append(ending);
+  }
+  if (!line) element.append("\u200b"); // an empty line has a height, too
+  return element;
+}
+
+function paint(span, scores, i, line, start) {
+  if (choice() === "difference") shadeByDifference(span, scores[0], scores[1], i);
+  else shadeBySurprisal(span, scores[choice()], i);
+  Object.assign(span.dataset, { line, place: i, start });
+  span.scores = scores;
+}
+
+// --- the word at the cursor, or under the pointer
+
+/** The line and column of the cursor. */
+function cursor() {
+  const before = text.value.slice(0, text.selectionStart).split("\n");
+  return { line: before.length - 1, column: before.at(-1).length };
+}
+
+/** The place of the word at the cursor, or before it. */
+function chosenPlace() {
+  const { line, column } = cursor();
+  const words = [...(shades.children[line]?.querySelectorAll(".word[data-place]") ?? [])];
+  const word = words.findLast((each) => +each.dataset.start <= Math.max(column - 1, 0));
+  return { line, place: +(word ?? words[0])?.dataset.place };
+}
+
+function describe({ line, place }) {
+  shades.querySelector(".chosen")?.classList.remove("chosen");
+  const word = shades.children[line]?.querySelector(`[data-place="${place}"]`);
+  if (!word) return detail.replaceChildren(create("p", "faint", "Type, or point at a word."));
+  word.classList.add("chosen");
+  const choose = (replacement) => replaceWord(line, word, replacement);
+  const title = (i) => (models.length > 1 ? models[i].name : "");
+  detail.replaceChildren(...word.scores.map((score, i) => detailOf(score, place, title(i), choose)));
+}
+
+/** Put a candidate in the place of a word; in that of a line's end, before it. */
+function replaceWord(line, word, replacement) {
+  const start = lines().slice(0, line).join("\n").length + (line ? 1 : 0) + +word.dataset.start;
+  const written = replacement === "<eos>" ? "\n" : replacement;
+  const gap = word.classList.contains("ending") && start && !/\s/.test(text.value[start - 1]) && written !== "\n" ? " " : "";
+  text.setRangeText(gap + written, start, start + word.textContent.length, "end");
+  text.focus();
+  score();
+}
+
+function wordAt(event) {
+  return document.elementsFromPoint(event.clientX, event.clientY).find((each) => each.matches("#shades .word[data-place]"));
+}
+
+text.addEventListener("pointermove", (event) => {
+  clearTimeout(hovering);
+  const word = event.pointerType === "mouse" && !event.buttons && wordAt(event);
+  if (word) hovering = setTimeout(() => describe({ line: word.dataset.line, place: word.dataset.place }), DWELL);
+});
+text.addEventListener("pointerleave", () => clearTimeout(hovering));
+document.addEventListener("selectionchange", () => {
+  if (document.activeElement !== text) return;
+  describe(chosenPlace());
+  drawFigures();
+});
+
+// --- continuing
+
+async function continueText() {
+  stop();
+  const aborter = (continuing = new AbortController());
+  const options = Object.fromEntries(["temperature", "top_p", "max_words"].map((name) => [name, +document.getElementById(name).value]));
+  let at = text.selectionStart;
+  if (/^\S/.test(text.value.slice(at))) text.setRangeText(" ", at, at, "start"); // between the sample and what follows
+  document.querySelector("#stop").disabled = false;
+  try {
+    const model = +document.querySelector("#model").value;
+    const response = await request("continue", { model, prompt: text.value.slice(0, at), ...options }, aborter.signal);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let part; !(part = await reader.read()).done; ) {
+      text.setRangeText(part.value, at, at, "end");
+      at += part.value.length;
+      score();
+    }
+    message.textContent = "";
+  } catch (error) {
+    if (error.name !== "AbortError") message.textContent = error.message;
+  } finally {
+    if (continuing === aborter) document.querySelector("#stop").disabled = true;
+  }
+}
+
+function stop() {
+  continuing?.abort();
+  document.querySelector("#stop").disabled = true;
+}
+
+// --- figures of a line
+
+function drawFigures() {
+  const line = lines()[cursor().line];
+  const model = choice() === "difference" ? 0 : choice();
+  for (const name of ["heat_map", "attention"]) {
+    const details = document.getElementById(name);
+    const source = `${name}.png?${new URLSearchParams({ model, line })}`;
+    const image = details.querySelector("img");
+    if (name === "attention") details.hidden = !models[model].attention;
+    if (!details.open || details.hidden || !line.trim() || image.dataset.source === source) continue;
+    image.dataset.source = image.src = source;
+    image.alt = details.textContent.trim();
+  }
+}
+
+// --- the page
+
+function begin() {
+  const choices = models.length > 1 ? [...models.map((model, i) => [i, model.name]), ["difference", "difference"]] : [];
+  for (const [value, name] of choices) {
+    const label = create("label", "", "");
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: "choice", value, checked: value === 0 });
+    input.addEventListener("change", () => (explain(), draw(), drawFigures()));
+    label.append(input, ` ${name} `);
+    document.querySelector("#choice").append(label);
+  }
+  for (const [i, model] of models.entries()) document.querySelector("#model").append(new Option(model.name, i));
+  document.querySelector("#continue-by").hidden = models.length < 2;
+  for (const input of document.querySelectorAll("input[type=range]")) {
+    const show = () => (input.nextElementSibling.value = input.value);
+    input.addEventListener("input", show);
+    show();
+  }
+  for (const name of ["heat_map", "attention"]) document.getElementById(name).addEventListener("toggle", drawFigures);
+  text.addEventListener("input", score);
+  text.addEventListener("input", drawFigures);
+  document.querySelector("#continue").addEventListener("click", continueText);
+  document.querySelector("#stop").addEventListener("click", stop);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.ctrlKey) continueText();
+    if (event.key === "Escape") stop();
+  });
+  explain();
+  text.setSelectionRange(text.value.length, text.value.length);
+  score();
+  drawFigures();
+}
+
+/** The legend of what words are shaded by. */
+function explain() {
+  const difference = choice() === "difference";
+  drawLegend(document.querySelector(".legend"), difference ? ORANGE_TO_PURPLE : YELLOW_TO_RED);
+  document.querySelector("#low").textContent = difference ? `less probable by ${models[0].name}` : "surprisal 0";
+  document.querySelector("#high").textContent = difference ? "more probable" : `${MAX_SURPRISAL} nats or more`;
+}
+
+begin();
