@@ -14,6 +14,7 @@ from torch.nn.functional import cosine_similarity
 from lm.checkpoints import checkpoint
 from lm.checkpoints.find import find_checkpoint
 from lm.checkpoints.pretrained import read_folder
+from lm.config.checks import one_of
 from lm.config.validation import check_arguments
 from lm.data.vocabulary import EOS, Vocabulary, words_of_line
 from lm.errors import UserError
@@ -30,6 +31,7 @@ from lm.score import Score
 if TYPE_CHECKING:
     from lm.plots import SurprisalText
 
+CONTEXTS = ("line", "document")
 DEFAULT = GenerationConfig()
 
 
@@ -79,17 +81,42 @@ class LanguageModel:
         """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently."""
         return sum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
-    def perplexity(self, text: str, eos: bool = True) -> float:
-        """Per word, and with `eos` end of line, of a text's non-blank lines; NaN if there are none."""
-        scores = [self.score(line, eos=eos) for line in split_lines(text) if line.strip()]
+    def perplexity(self, text: str, eos: bool = True, context: str = "line") -> float:
+        """Per word, and with `eos` end of line, of a text, scored as by `score_lines`; NaN if it has none."""
+        lines = split_lines(text.removesuffix("\n"))
+        scores = list(self.score_lines(lines, eos=eos, context=context))
         words = sum(len(score.words) for score in scores)
         return perplexity(-sum(score.log_prob for score in scores) / words) if words else math.nan
 
     def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
         """Score whitespace-separated words and, with `eos`, the end of line; list the `top` most probable for each."""
+        return self._score(IncrementalDecoder(self.model, 1), line, top, eos)
+
+    def score_lines(
+        self, lines: Iterable[str], top: int = 0, eos: bool = True, context: str = "line"
+    ) -> Iterator[Score]:
+        """Score lines as they come.
+
+        Args:
+            lines: of a text.
+            top: the number of most probable words to list at each position.
+            eos: whether to score the end of each line.
+            context: of a word: "line" for the words before it in its line, and blank lines are left out; "document" for
+                all lines before it, too, as in evaluation, where a blank line is its end.
+        """
+        one_of(CONTEXTS, context=context)
+        decoder = IncrementalDecoder(self.model, 1)
+        for line in lines:
+            if context == "document":
+                yield self._score(decoder, line, top, eos)
+            elif line.strip():
+                yield self.score(line, top, eos)
+
+    def _score(self, decoder: IncrementalDecoder, line: str, top: int, eos: bool) -> Score:
+        """Score a line after what a decoder has read."""
         words = words_of_line(line, eos)
         log_probs, ranks, top_log_probs = [], [], []
-        for targets, rows in self._decode_line(words):
+        for targets, rows in self._decode_line(decoder, words):
             given = rows.gather(1, targets[:, None])
             log_probs += given.squeeze(1).tolist()
             ranks += (rows > given).sum(1).add(1).tolist()
@@ -99,7 +126,9 @@ class LanguageModel:
     def log_probs(self, line: str, eos: bool = True) -> Tensor:
         """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""
         words = words_of_line(line, eos)
-        return torch.cat([torch.empty(0, len(self.vocabulary)), *(rows for _, rows in self._decode_line(words))])
+        decoder = IncrementalDecoder(self.model, 1)
+        parts = (rows for _, rows in self._decode_line(decoder, words))
+        return torch.cat([torch.empty(0, len(self.vocabulary)), *parts])
 
     def next_words(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
         """The `k` most probable words after a text, each with its probability."""
@@ -181,10 +210,9 @@ class LanguageModel:
         """The token ids `[1 + T]` of words that follow `<eos>`."""
         return self.vocabulary.encode([EOS, *words]).to(self.device)
 
-    def _decode_line(self, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _decode_line(self, decoder: IncrementalDecoder, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
         """Targets `[T]` and log-probabilities `[T, V]`, chunk by chunk."""
         ids = self._encode(words)
-        decoder = IncrementalDecoder(self.model, 1)
         for inputs, targets in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
             if len(targets):
                 yield targets.cpu(), decoder.decode(inputs[:, None]).squeeze(1).float().cpu()

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from lm.data.vocabulary import EOS
 from lm.evaluation.perplexity import perplexity
 
 
@@ -20,6 +21,11 @@ class Score:
     def log_prob(self) -> float:
         """The log-probability of the whole line in nats: the chain rule's sum."""
         return sum(self.log_probs)
+
+    @property
+    def characters(self) -> int:
+        """Of the words, with a space or the end of the line after each."""
+        return sum(len(word) + 1 for word in self.words if word != EOS) or len(self.words)
 
     @property
     def perplexity(self) -> float:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from heapq import nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_WORDS = 400  # in a figure
 MOST_LINES = {"text": 100, "heat_map": 12, "attention": 1}  # in a figure of each view
+WORDS_BEFORE = 5  # in a list of surprising words
 STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from this many nats of surprisal on
 
 
@@ -31,11 +33,13 @@ def score(config: DictConfig) -> list["Score"]:
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
     from lm.files.atomic import check_writable
+    from lm.language_model import CONTEXTS
 
     imported()
     check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
-    at_least(0, top=config.top)
-    one_of(("table", "json"), format=config.format)
+    at_least(0, top=config.top, most=config.most)
+    one_of(PRINTERS, format=config.format)
+    one_of(CONTEXTS, context=config.context)
     one_of(MOST_LINES, view=config.view)
     if config.plot:  # matplotlib takes a third of a second to import
         from lm.plots import check_format
@@ -46,15 +50,15 @@ def score(config: DictConfig) -> list["Score"]:
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
     model = LanguageModel.load(announced_checkpoint(config.ckpt))
     save = drawn(model, list(lines), config) if config.plot else None
-    print_score = print_json if config.format == "json" else print_table
-
     scores = []
     with Interruptible() as scoring:  # the text may be endless, as from `tail -f`
-        for line in lines:
-            warn_of_unknown_words(model.unknown(line))
-            scores.append(model.score(line, config.top, config.eos))
-            print_score(scores[-1])
-    print_total(scores, sys.stderr if config.format == "json" else sys.stdout)
+        for scored in model.score_lines(lines, config.top, config.eos, config.context):
+            warn_of_unknown_words([word for word, known in zip(scored.words, scored.known, strict=True) if not known])
+            scores.append(scored)
+            PRINTERS[config.format](scored)
+    totals = sys.stderr if config.format == "json" else sys.stdout
+    print_total(scores, totals)
+    print_most_surprising(scores, config.most, totals)
     if save:
         print(f"figure: {save(config.plot)}", file=sys.stderr)
     scoring.raise_again("this is the text so far")
@@ -62,19 +66,20 @@ def score(config: DictConfig) -> list["Score"]:
 
 
 def lines_of(config: DictConfig) -> Iterator[str]:
-    """Yield the lines of `text`, `file` or the standard input that have any words, as they come."""
+    """Yield the lines of `text`, `file` or the standard input as they come; blank ones only with context=document."""
     from lm.files.text import checked_lines, read_text, split_lines
 
     if config.text is not None:
-        lines: Iterable[str] = split_lines(str(config.text))
+        lines: Iterable[str] = split_lines(str(config.text).removesuffix("\n"))
     elif config.file == "-":
         lines = checked_lines(sys.stdin or [], "The standard input")
     else:
-        lines = read_text(config.file, "file").split("\n")
+        lines = read_text(config.file, "file").removesuffix("\n").split("\n")
     nothing = True
-    for line in filter(str.strip, lines):
-        nothing = False
-        yield line
+    for line in lines:
+        nothing = nothing and not line.strip()
+        if line.strip() or config.context == "document":
+            yield line
     if nothing:
         raise UserError("There is nothing to score: give text=..., file=PATH, or words on the standard input.")
 
@@ -104,7 +109,7 @@ def print_table(scored: "Score") -> None:
     for i, (word, known, log_prob) in enumerate(zip(words, scored.known, scored.log_probs, strict=True)):
         style = next(style for nats, style in STYLES if -log_prob >= nats)
         top = "  ".join(f"{name} {value:.2f}" for name, value in scored.top_log_probs[i])
-        lines.append(f"{word:{width}} {log_prob:9.4f}", style)
+        lines.append(f"{word:{width}} {log_prob:9.4f} {percent(log_prob):>7}  rank {scored.ranks[i]:<6,}", style)
         lines.append("" if known else "  (unknown: scored as <unk>)", "italic")
         lines.append(f"   top: {top}\n" if top else "\n", "dim")
     lines.append(f"{'sum':{width}} {scored.log_prob:9.4f}   perplexity {scored.perplexity:,.2f}\n")
@@ -119,6 +124,18 @@ def print_json(scored: "Score") -> None:
     print(json_text(values), flush=True)
 
 
+def print_nothing(scored: "Score") -> None:
+    """Leave out a line's score: the totals follow."""
+
+
+PRINTERS = {"table": print_table, "json": print_json, "summary": print_nothing}
+
+
+def percent(log_prob: float) -> str:
+    """A probability of at least a thousandth with one digit after the point."""
+    return f"{math.exp(log_prob):.1%}" if log_prob >= math.log(0.001) else "<0.1%"
+
+
 def print_total(scores: Sequence["Score"], file: TextIO) -> None:
     """Print the sum over all lines, and warn if it is meaningless."""
     from lm.data import EOS
@@ -127,7 +144,12 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
     total = sum(scored.log_prob for scored in scores)
     words = [pair for scored in scores for pair in zip(scored.words, scored.known, strict=True)]
     mean = perplexity(-total / len(words)) if words else math.nan
-    print(f"text: log-probability {total:.4f} nats, {len(words)} words, perplexity {mean:,.2f}", file=file)
+    bits = -total / math.log(2) / max(sum(scored.characters for scored in scores), 1)
+    print(
+        f"text: log-probability {total:.4f} nats, {len(words)} words, perplexity {mean:,.2f}, "
+        f"{bits:.3f} bits per character",
+        file=file,
+    )
     if words and not any(known for word, known in words if word != EOS):
         print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
 
@@ -146,6 +168,17 @@ def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> C
     words_of_lines = [words_of_line(line, config.eos) for line in lines]
     targets = [model.vocabulary.encode(each) for each in words_of_lines]
     return partial(save_figure, log_prob_heat_map(log_probs, targets, words_of_lines))
+
+
+def print_most_surprising(scores: Sequence["Score"], most: int, file: TextIO) -> None:
+    """Print the words with the lowest log-probabilities of all, each after the words before it in its line."""
+    from lm.files.text import visible
+
+    places = [(log_prob, line, i) for line, each in enumerate(scores) for i, log_prob in enumerate(each.log_probs)]
+    for log_prob, line, i in nsmallest(most, places):
+        words = [visible(word) for word in scores[line].words[max(i - WORDS_BEFORE, 0) : i + 1]]
+        known = "" if scores[line].known[i] else "  (unknown: scored as <unk>)"
+        print(f"{-log_prob:6.2f} nats  line {line + 1}: {' '.join([*words[:-1], f'>{words[-1]}<'])}{known}", file=file)
 
 
 main = script_main("score", score, ["text"])

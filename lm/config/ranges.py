@@ -53,7 +53,7 @@ def _whole(low: int, high: int, *also: Any) -> Range:
 _KEYS = {
     # whole numbers
     _whole(0, 100): "callbacks.surprisal_text.top",
-    _whole(0, 10**6): "top",
+    _whole(0, 10**6): "top most",
     _whole(0, 2**16 - 1): "port",
     _whole(0, 10**6, -1): "callbacks.checkpoint.save_top_k trainer.num_sanity_val_steps",
     _whole(0, 10**6, True, False): "trainer.fast_dev_run",

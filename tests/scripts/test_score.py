@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from lm import LanguageModel
+from scripts.evaluate import evaluate
 from scripts.score import MOST_WORDS, score
 from tests.conftest import ROOT, composed, mistake, run
 
@@ -29,6 +31,7 @@ def test_score_prints_every_word_the_sum_and_a_figure(trained, tmp_path):
     for line, word, log_prob in zip(lines, expected.words, expected.log_probs, strict=False):
         assert line.split()[0] == word
         assert float(line.split()[1]) == pytest.approx(log_prob, abs=1e-4)
+        assert f"{math.exp(log_prob):.1%}  rank " in line or "<0.1%  rank " in line
     assert "(unknown: scored as <unk>)" in lines[2]
     assert f"{expected.log_prob:.4f} nats, 4 words, perplexity {expected.perplexity:,.2f}" in done.stdout
     assert plot.read_bytes().startswith(b"\x89PNG")
@@ -43,6 +46,7 @@ def test_json_is_an_object_for_each_line_and_nothing_else(trained, capsys):
         assert row["words"] == line.split()
         assert row["known"] == expected.known
         assert row["log_probs"] == expected.log_probs
+        assert row["ranks"] == expected.ranks
         assert row["log_prob"] == expected.log_prob
         assert row["perplexity"] == expected.perplexity
         assert row["top_log_probs"] == [[list(pair) for pair in each] for each in expected.top_log_probs]
@@ -107,6 +111,43 @@ def test_ctrl_c_ends_a_text_that_does_not_end(trained, monkeypatch, capsys):
     assert "nats, 3 words" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_a_document_has_the_perplexity_of_an_evaluation_in_one_stream(trained, text_folder, model, tmp_path, capsys):
+    (tmp_path / "test.txt").write_text("\n w1 w2\n\n" + (text_folder / "test.txt").read_text() + "\n")
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt").write_text("w1 w2\n")
+    ckpt = f"ckpt={trained(model)}"
+    scores = score(composed("score", ckpt, f"file={tmp_path}/test.txt", "context=document", "format=summary"))
+    words, context = sum(len(each.words) for each in scores), LanguageModel.load(trained(model)).model.core.context
+    options = [f"data.root={tmp_path}", "data=text", f"data.cache_dir={tmp_path}", "evaluation.batch_size=1"]
+    if context:  # the decoder moves its window by half
+        options += [f"evaluation.context={context}", f"evaluation.stride={context // 2}"]
+    [expected] = evaluate(composed("evaluate", ckpt, *options, "fabric.precision=32-true", f"out={tmp_path}/out.json"))
+    assert words == expected["tokens"]
+    mean = -sum(each.log_prob for each in scores) / words
+    assert mean == pytest.approx(expected["loss"], abs=1e-4 if context is None else 0.05)
+    assert f"perplexity {math.exp(mean):,.2f}, " in capsys.readouterr().out
+
+
+def test_bits_per_character_count_every_space_and_line_end(trained, capsys):
+    [first, second] = score(composed("score", f"ckpt={trained('lstm')}", "text='w1 w22\nw3'", "format=summary"))
+    bits = -(first.log_prob + second.log_prob) / math.log(2) / len("w1 w22\nw3\n")
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert f"{bits:.3f} bits per character" in printed
+
+
+def test_the_most_surprising_words_are_listed_with_those_before_them(trained, capsys):
+    scores = score(
+        composed("score", f"ckpt={trained('lstm')}", "text='w1 w2 w9\nw3 zebra'", "format=summary", "most=2")
+    )
+    lowest = sorted(value for each in scores for value in each.log_probs)[:2]
+    [_, *listed] = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == [f"{-value:.2f}" for value in lowest]
+    everything = [f"line {n}: " for n in (1, 2)]
+    assert all(any(each in line for each in everything) and ">" in line for line in listed)
+
+
 def test_ctrl_c_before_the_first_line_is_no_mistake(trained, monkeypatch):
     def typed():
         raise KeyboardInterrupt
@@ -152,7 +193,8 @@ def test_every_view_is_drawn(trained, tmp_path, model, view):
         (["ckpt=x", "text=a", "plot=FILE/x.png"], "Cannot write"),
         (["ckpt=x", "text=a", "top=many"], "top=many given, but it must be a whole number"),
         (["ckpt=x", "text=a", "view=map"], "view=map given, but it must be one of text, heat_map, attention"),
-        (["ckpt=x", "text=a", "format=xml"], "format=xml given, but it must be one of table, json"),
+        (["ckpt=x", "text=a", "format=xml"], "format=xml given, but it must be one of table, json, summary"),
+        (["ckpt=x", "text=a", "context=page"], "context=page given, but it must be one of line, document"),
         (["ckpt=LSTM", "text="], "There is nothing to score"),
         (["ckpt=LSTM", "file=FILE"], "There is nothing to score"),
         (["ckpt=LSTM", "file=nowhere"], "Cannot read file=nowhere"),
