@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from lm.data.split import split_text
 from lm.errors import UserError
 from lm.files.atomic import replace, temporary
 from lm.files.errors import explain_os_errors
@@ -42,6 +43,22 @@ def folder(root: Path) -> Splits:
             raise UserError(f"The {split} split is missing: put it at {file}, beside the others.")
         if file.stat().st_size == 0:
             raise UserError(f"The {split} split {file} is empty: put the text there, or delete all three files.")
+    return splits
+
+
+def file_or_folder(root: Path, splits_dir: str | Path) -> Splits:
+    """The splits of a folder; of one text, a file or a folder with only a training split, those that it is cut into.
+
+    These are written once, to a folder below `splits_dir`; see `lm.data.split`.
+    """
+    text = root if root.is_file() else _only_training_split(root)
+    if text is None:
+        return folder(root)
+    name = root.stem if root.is_file() else root.name
+    home = Path(splits_dir).expanduser().absolute() / f"{name}-{digest(text)[:8]}"
+    splits = Splits(*(home / f"{split}.txt" for split in Splits._fields))
+    if not all(file.is_file() for file in splits):
+        split_text(text, splits)
     return splits
 
 
@@ -95,6 +112,14 @@ def _candidates(folders: Iterable[Path]) -> list[Splits]:
         for name in FILE_NAMES
     )
     return [splits for splits in named if any(file.is_file() for file in splits)]
+
+
+def _only_training_split(root: Path) -> Path | None:
+    """The training split of a folder that holds no other."""
+    candidates = _candidates([root]) or _candidates(_folders_below(root))
+    if len(candidates) == 1 and [file.is_file() for file in candidates[0]] == [True, False, False]:
+        return candidates[0].train
+    return None
 
 
 def _fetch(root: Path, files: Mapping[str, str]) -> None:
