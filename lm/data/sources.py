@@ -46,16 +46,16 @@ def folder(root: Path) -> Splits:
     return splits
 
 
-def file_or_folder(root: Path, splits_dir: str | Path) -> Splits:
+def file_or_folder(root: Path) -> Splits:
     """The splits of a folder; of one text, a file or a folder with only a training split, those that it is cut into.
 
-    These are written once, to a folder below `splits_dir`; see `lm.data.split`.
+    These are written once, to a folder beside the text that is named after it and its checksum; see `lm.data.split`.
     """
     text = root if root.is_file() else _only_training_split(root)
     if text is None:
         return folder(root)
     name = root.stem if root.is_file() else root.name
-    home = Path(splits_dir).expanduser().absolute() / f"{name}-{digest(text)[:8]}"
+    home = text.parent / f"{name}-{digest(text)[:8]}"
     splits = Splits(*(home / f"{split}.txt" for split in Splits._fields))
     if not all(file.is_file() for file in splits):
         split_text(text, splits)

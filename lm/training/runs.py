@@ -153,10 +153,9 @@ def _so_far(curve: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the results depend on, but for the seed: without the places of logs, caches, and of a text with a name."""
     data = {name: value for name, value in config["data"].items() if name != "cache_dir"}
-    if isinstance(source := data.get("source"), dict):
-        data["source"] = {name: value for name, value in source.items() if name != "splits_dir"}
-        if source.get("_target_") != "lm.data.sources.file_or_folder":
-            data.pop("root", None)
+    source = data.get("source")
+    if isinstance(source, dict) and source.get("_target_") != "lm.data.sources.file_or_folder":
+        data.pop("root", None)
     return {name: value for name, value in config.items() if name not in NOT_COMPARED} | {"data": data}
 
 

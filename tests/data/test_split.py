@@ -20,7 +20,7 @@ def test_a_file_or_a_folder_with_a_training_split_alone_is_cut_by_words(tmp_path
     file.parent.mkdir(exist_ok=True)
     text = "".join(f"word {'more ' * (i % 7)}\n" for i in range(300))
     file.write_text(text)
-    splits = sources.file_or_folder(root if is_folder else file, tmp_path / "cache")
+    splits = sources.file_or_folder(root if is_folder else file)
     parts = [split.read_text() for split in splits]
     assert "".join(parts) == text
     assert [words(part) / words(text) for part in parts] == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
@@ -30,23 +30,23 @@ def test_a_file_or_a_folder_with_a_training_split_alone_is_cut_by_words(tmp_path
 def test_it_is_cut_between_documents_if_there_are_enough(tmp_path):
     file = tmp_path / "documents.txt"
     file.write_text("\n\n".join(f"title {i}\n" + "line of words\n" * 9 for i in range(40)))
-    train, valid, test = (split.read_text() for split in sources.file_or_folder(file, tmp_path))
+    train, valid, test = (split.read_text() for split in sources.file_or_folder(file))
     assert valid.startswith("title 32\n")
     assert test.startswith("title 36\n")
     file.write_text("\n\n".join(["one line of words\n" * 50] * 2))
-    train, *_ = sources.file_or_folder(file, tmp_path)
+    train, *_ = sources.file_or_folder(file)
     assert words(train.read_text()) == 320
 
 
 def test_another_text_of_the_same_name_has_other_splits_and_the_same_one_is_cut_once(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("a\nb\nc\n")
-    first = sources.file_or_folder(file, tmp_path)
+    first = sources.file_or_folder(file)
     written = first.train.stat().st_mtime_ns
-    assert sources.file_or_folder(file, tmp_path) == first
+    assert sources.file_or_folder(file) == first
     assert first.train.stat().st_mtime_ns == written
     file.write_text("a\nb\nd\n")
-    assert sources.file_or_folder(file, tmp_path).test.read_text() == "d\n"
+    assert sources.file_or_folder(file).test.read_text() == "d\n"
     assert first.test.read_text() == "c\n"
 
 
@@ -54,14 +54,14 @@ def test_another_text_of_the_same_name_has_other_splits_and_the_same_one_is_cut_
 def test_a_text_too_short_for_three_splits_is_refused(tmp_path, text):
     (tmp_path / "text.txt").write_text(text)
     with pytest.raises(UserError, match=r"is to be split into three, but has [012] lines with words: give more text"):
-        sources.file_or_folder(tmp_path / "text.txt", tmp_path)
+        sources.file_or_folder(tmp_path / "text.txt")
 
 
 def test_a_folder_with_two_of_three_splits_is_not_cut(tmp_path):
     for name in ("train", "valid"):
         (tmp_path / f"{name}.txt").write_text("a\nb\nc\n")
     with pytest.raises(UserError, match="The test split is missing"):
-        sources.file_or_folder(tmp_path, tmp_path / "cache")
+        sources.file_or_folder(tmp_path)
 
 
 POSITIONS = st.lists(st.integers(0, 100), min_size=2, max_size=30, unique=True).map(sorted)

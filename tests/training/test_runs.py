@@ -30,9 +30,7 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group_wherever_their_text_and_
     rows = [read_run(folder, folder.name) for folder in (first, other, wider)]
     assert [[row["job"] for row in group] for group in groups_of(rows)] == [["c"], ["a", "b"]]
     source = {"_target_": "lm.data.sources.file_or_folder"}
-    folders = [
-        make_run(tmp_path / each, data={"source": source | {"splits_dir": f"/{each}"}, "root": each}) for each in "de"
-    ]
+    folders = [make_run(tmp_path / each, data={"source": source, "root": each}) for each in "de"]
     assert len(groups_of([read_run(folder, folder.name) for folder in folders])) == 2  # other texts
 
 
