@@ -36,6 +36,7 @@ def train(config: DictConfig) -> dict[str, float]:
 def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the scores."""
     import lightning
+    from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
     from lm.config import validation as configs
@@ -49,7 +50,9 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
         count_parameters,
         log_config,
         log_hyperparameters,
+        next_commands,
         print_results,
+        print_run,
         test_metrics,
         validation_metrics,
         write_json,
@@ -79,6 +82,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     if resumed is None:
         begin_with_vectors(model, vocabulary)
     sizes = count_parameters(model)
+    print_run(trainer, len(vocabulary), config.run_dir)
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     regularizers = instantiate(config.regularizer)
@@ -98,7 +102,9 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
             length = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
             write_json(metrics | sizes | timer.metrics | length, Path(config.run_dir, METRICS_FILE))
             best = checkpoint or "none: these are the last weights"
-            print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir)
+            overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+            commands = next_commands(config.run_dir, overrides) if checkpoint else {}
+            print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
     return metrics
 
 

@@ -1,9 +1,20 @@
 """How this process was launched: by hand, torchrun or SLURM, for the first time or as a restart."""
 
 import os
+import shlex
+import sys
 from datetime import datetime
+from pathlib import Path
 
 from lm.errors import UserError
+
+
+def command(script: str) -> str:
+    """How to start a script as this process was started: python scripts/SCRIPT.py in a checkout, else lm-SCRIPT."""
+    started = Path(sys.argv[0])
+    return (
+        f"python {shlex.quote(str(started.with_name(f'{script}.py')))}" if started.suffix == ".py" else f"lm-{script}"
+    )
 
 
 def run_name() -> str:

@@ -12,5 +12,13 @@ def _fast_precision(accelerator: str) -> str:
     return fast_precision(accelerator)
 
 
+def _help(script: str) -> str:
+    """`template: ${help:train}` in a config."""
+    from lm.config.help import help_text
+
+    return help_text(script)
+
+
+OmegaConf.register_new_resolver("help", _help, replace=True)
 OmegaConf.register_new_resolver("fast_precision", _fast_precision, replace=True)
 OmegaConf.register_new_resolver("run_name", run_name, use_cache=True, replace=True)  # cached: always the same

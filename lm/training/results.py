@@ -1,6 +1,8 @@
 """The results of a run: a table on the terminal and a JSON file."""
 
-from collections.abc import Iterator, Mapping
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from lm.config.launch import command
 from lm.evaluation.perplexity import verdict
 from lm.files.text import json_text, write_text
 from lm.models import CausalLM
@@ -105,6 +108,38 @@ def print_details(**details: object) -> None:
     """Print a line for each detail; paths are not wrapped, so that they can be copied."""
     for name, value in details.items():
         Console().print(f"{name.replace('_', ' ')}: {value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_run(trainer: Trainer, vocabulary_size: int, run_dir: str | Path) -> None:
+    """Print where and with what the run trains, on rank 0 only."""
+    processes = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    device = trainer.strategy.root_device.type
+    threads = f" (threads: {torch.get_num_threads()})" if device == "cpu" else ""
+    rank_zero_only(print)(
+        f"run: vocabulary of {vocabulary_size:,} words, {device}{threads}{processes}, {trainer.precision}, "
+        f"in {relative(run_dir)}",
+        flush=True,
+    )
+
+
+def next_commands(run_dir: str | Path, overrides: Sequence[str]) -> dict[str, str]:
+    """The commands that use this run: generate from it, evaluate it, and resume it.
+
+    Args:
+        run_dir: the run folder.
+        overrides: the run's, in Hydra's grammar.
+    """
+    typed = [re.sub(r'="([\w./-]+)"$', r"=\1", each) for each in overrides if not each.lstrip("+").startswith("ckpt=")]
+    root = [each for each in typed if each.startswith("data.root=")]  # a checkpoint names its corpus, but no folder
+    arguments = {"generate": ("generate", []), "evaluate": ("evaluate", root), "resume": ("train", typed)}
+    ckpt = f"ckpt={relative(run_dir)}"
+    return {name: f"{command(script)} {shlex.join([*words, ckpt])}" for name, (script, words) in arguments.items()}
+
+
+def relative(path: str | Path) -> Path:
+    """The path from the working directory if it lies in it."""
+    path = Path(path)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def write_json(values: Mapping[str, object], path: str | Path) -> None:

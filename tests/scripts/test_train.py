@@ -252,12 +252,7 @@ def test_ctrl_c_stops_and_tests_and_a_second_one_quits(text_folder, tmp_path, pr
         assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_help_lists_groups_and_keys_without_importing_torch():
-    started = time.perf_counter()
-    done = run("train", "--help")
-    assert time.perf_counter() - started < 3
-    assert "trainer: cpu, ddp, gpu" in done.stdout
-    assert "hidden_size: 200" in done.stdout
+def test_printing_the_config_imports_no_torch():
     imported = subprocess.run(
         [sys.executable, "-X", "importtime", ROOT / "scripts" / "train.py", "--cfg", "job"],
         capture_output=True,
