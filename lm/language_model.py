@@ -1,7 +1,7 @@
 """The public API, in terms of text: load a trained model, score texts, generate."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -40,19 +40,33 @@ class LanguageModel:
 
     Generating methods take a GenerationConfig, its fields as keyword arguments, or both; keyword arguments take
     precedence. Lines of a prompt end with `<eos>`, as in a corpus.
+
+    Args:
+        model: maps token ids to log-probabilities.
+        vocabulary: the words of these ids.
+        config: of the run that trained the model.
+        tokenize: whether texts and prompts are tokenised, as by `lm.data.tokenize`, or else are words separated by
+            white space; None for what the model was trained on.
     """
 
-    def __init__(self, model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        vocabulary: Vocabulary,
+        config: dict[str, Any] | None = None,
+        tokenize: bool | None = None,
+    ) -> None:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.config = config or {}
+        self.tokenize = trained_on_tokenized(self.config) if tokenize is None else tokenize
 
     @classmethod
-    def load(cls, path: str | Path) -> "LanguageModel":
+    def load(cls, path: str | Path, tokenize: bool | None = None) -> "LanguageModel":
         """The model of a checkpoint, an exported folder or a run, on the CPU; `path` as in the scripts' `ckpt=`."""
         path = find_checkpoint(path)
         stored = read_folder(path) if path.is_dir() else checkpoint.load(path)
-        return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config)
+        return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config, tokenize)
 
     def __repr__(self) -> str:
         core, words = type(self.model.core).__name__, len(self.vocabulary)
@@ -73,9 +87,17 @@ class LanguageModel:
         self.model.to(device)
         return self
 
+    def words_of(self, text: str) -> list[str]:
+        """The words of a text, with `<eos>` at each line's end."""
+        return words_of(text, self.tokenize)
+
+    def words_of_line(self, line: str, eos: bool = True) -> list[str]:
+        """The words of a line and, with `eos`, its end."""
+        return words_of_line(line, eos, self.tokenize)
+
     def unknown(self, text: str) -> list[str]:
         """The words of `text`, in order, that the model sees only as `<unk>`."""
-        return [word for word in words_of(text) if word not in self.vocabulary]
+        return [word for word in self.words_of(text) if word not in self.vocabulary]
 
     def log_prob(self, text: str, eos: bool = True) -> float:
         """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently."""
@@ -114,7 +136,7 @@ class LanguageModel:
 
     def _score(self, decoder: IncrementalDecoder, line: str, top: int, eos: bool) -> Score:
         """Score a line after what a decoder has read."""
-        words = words_of_line(line, eos)
+        words = self.words_of_line(line, eos)
         log_probs, ranks, top_log_probs = [], [], []
         for targets, rows in self._decode_line(decoder, words):
             given = rows.gather(1, targets[:, None])
@@ -125,14 +147,14 @@ class LanguageModel:
 
     def log_probs(self, line: str, eos: bool = True) -> Tensor:
         """The log-probability in nats of every word of the vocabulary at each position of a line, `[T, V]`."""
-        words = words_of_line(line, eos)
+        words = self.words_of_line(line, eos)
         decoder = IncrementalDecoder(self.model, 1)
         parts = (rows for _, rows in self._decode_line(decoder, words))
         return torch.cat([torch.empty(0, len(self.vocabulary)), *parts])
 
     def next_words(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
         """The `k` most probable words after a text, each with its probability."""
-        ids = self._encode(words_of(text))
+        ids = self._encode(self.words_of(text))
         decoder = IncrementalDecoder.prefill(self.model, ids[:-1], 1)
         return self._top(decoder.decode(ids[-1:, None])[0, 0].float().exp(), k)
 
@@ -157,7 +179,7 @@ class LanguageModel:
 
     def attention(self, line: str) -> tuple[list[str], Tensor]:
         """The words read to score a line, and a Transformer's attention to them, `[layers, heads, T, T]`."""
-        words = words_of_line(line, eos=False)
+        words = self.words_of_line(line, eos=False)
         return [EOS, *words], attention_weights(self.model, self._encode(words)[:, None])[:, 0].cpu()
 
     def stream(
@@ -167,7 +189,7 @@ class LanguageModel:
         config = self._configured(config, options)
         if (beams := config.num_beams) > 1:
             raise UserError(f"num_beams={beams} given, but a beam search does not yield word by word: use generate.")
-        for ids in generate_ids(self.model, self._encode(words_of(prompt)), config, self.vocabulary):
+        for ids in generate_ids(self.model, self._encode(self.words_of(prompt)), config, self.vocabulary):
             yield [self.vocabulary.words[i] if i != FINISHED else None for i in ids.tolist()]
 
     def generate(self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any) -> list[str]:
@@ -177,7 +199,7 @@ class LanguageModel:
             return [text for text, _ in self.beam_search(prompt, config)]
         steps = list(self.stream(prompt, config))
         texts = zip(*steps, strict=True) if steps else [()] * config.num_samples
-        return ["".join(pieces([*words_of(prompt), *filter(None, text)])) for text in texts]
+        return ["".join(pieces([*self.words_of(prompt), *filter(None, text)])) for text in texts]
 
     def beam_search(
         self,
@@ -190,7 +212,7 @@ class LanguageModel:
 
         An exception that `interruptible` suppresses ends the search early, with the best texts so far.
         """
-        config, words = self._configured(config, options), words_of(prompt)
+        config, words = self._configured(config, options), self.words_of(prompt)
         if (beams := config.num_beams) > len(self.vocabulary):
             raise UserError(f"num_beams={beams} given, but the vocabulary has {len(self.vocabulary)} words: use fewer.")
         found = beam_search(self.model, self._encode(words), config, self.vocabulary, interruptible)
@@ -218,10 +240,11 @@ class LanguageModel:
                 yield targets.cpu(), decoder.decode(inputs[:, None]).squeeze(1).float().cpu()
 
 
-def words_of(text: str) -> list[str]:
+def words_of(text: str, tokenize: bool = False) -> list[str]:
     """The words of a text, with `<eos>` at each line's end; the inverse of `pieces`."""
     *lines, last = split_lines(text)
-    return [word for line in lines for word in words_of_line(line)] + words_of_line(last, eos=False)
+    ended = [word for line in lines for word in words_of_line(line, tokenize=tokenize)]
+    return ended + words_of_line(last, eos=False, tokenize=tokenize)
 
 
 def pieces(words: Iterable[str]) -> Iterator[str]:
@@ -230,3 +253,9 @@ def pieces(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         yield "\n" if word == EOS else space + word
         space = "" if word == EOS else " "
+
+
+def trained_on_tokenized(config: Mapping[str, Any]) -> bool:
+    """Whether the run of this config tokenised its text; the config may be a stranger's."""
+    data = config.get("data")
+    return isinstance(data, Mapping) and data.get("tokenize") is True

@@ -24,7 +24,10 @@ def explore(config: DictConfig) -> None:
     if len(ckpts) > 2:
         raise UserError(f"ckpt={config.ckpt} given, but at most two models are compared: give one or two.")
     with listening(HOST, config.port) as listener:
-        models = {name: LanguageModel.load(path) for name, path in zip(run_names(ckpts), ckpts, strict=True)}
+        loaded = [LanguageModel.load(path, config.tokenize) for path in ckpts]
+        if len({model.tokenize for model in loaded}) > 1:
+            raise UserError(f"Of ckpt={config.ckpt} one was trained on tokenised text: give tokenize=true for both.")
+        models = dict(zip(run_names(ckpts), loaded, strict=True))
         app = make_app(models, str(config.text or ""))
         imported()
         address = f"http://{HOST}:{listener.getsockname()[1]}/"

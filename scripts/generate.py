@@ -8,7 +8,14 @@ from omegaconf import DictConfig
 from lm.config.script import imported, script_main
 from lm.errors import UserError
 
-OWN_KEYS = ("ckpt", "prompt", "prompt_file", "detokenize", "out")  # all others are options of GenerationConfig
+OWN_KEYS = (
+    "ckpt",
+    "prompt",
+    "prompt_file",
+    "tokenize",
+    "detokenize",
+    "out",
+)  # all others are options of GenerationConfig
 
 
 def generate(config: DictConfig) -> list[str]:
@@ -22,7 +29,7 @@ def generate(config: DictConfig) -> list[str]:
     from lm.files.text import write_text
     from lm.generation.config import GenerationConfig
     from lm.generation.detokenize import detokenized
-    from lm.language_model import pieces, words_of
+    from lm.language_model import pieces
 
     imported()
     options = {str(key): value for key, value in config.items() if key not in OWN_KEYS}
@@ -31,7 +38,7 @@ def generate(config: DictConfig) -> list[str]:
     prompt = read_prompt(config)
     if config.out:
         check_writable(config.out)
-    model = LanguageModel.load(announced_checkpoint(config.ckpt))
+    model = LanguageModel.load(announced_checkpoint(config.ckpt), config.tokenize)
     warn_of_unknown_words(model.unknown(prompt))
 
     readable = detokenized if config.detokenize else str
@@ -41,7 +48,7 @@ def generate(config: DictConfig) -> list[str]:
         texts = [readable(text) for text, _ in found]
         print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
     elif generation.num_samples > 1 or config.detokenize:
-        samples = [words_of(prompt) for _ in range(generation.num_samples)]
+        samples = [model.words_of(prompt) for _ in range(generation.num_samples)]
         with interruptible:
             for step in model.stream(prompt, generation):
                 for words, word in zip(samples, step, strict=True):
@@ -52,7 +59,7 @@ def generate(config: DictConfig) -> list[str]:
         parts = []
         with interruptible:
             stream = (word for [word] in model.stream(prompt, generation) if word)
-            for part in pieces(chain(words_of(prompt), stream)):
+            for part in pieces(chain(model.words_of(prompt), stream)):
                 print(part, end="", flush=True)
                 parts.append(part)
         print()

@@ -48,7 +48,7 @@ def score(config: DictConfig) -> list["Score"]:
         check_format(config.plot, [*FORMATS, "html"] if config.view == "text" else FORMATS)
         check_writable(config.plot)
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
-    model = LanguageModel.load(announced_checkpoint(config.ckpt))
+    model = LanguageModel.load(announced_checkpoint(config.ckpt), config.tokenize)
     save = drawn(model, list(lines), config) if config.plot else None
     scores = []
     with Interruptible() as scoring:  # the text may be endless, as from `tail -f`
@@ -156,7 +156,6 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
 
 def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> Callable[[str], Path]:
     """Draw lines in the view that `config` names, and return a function that writes the figure to a path."""
-    from lm.data.vocabulary import words_of_line
     from lm.plots import attention_maps, log_prob_heat_map, save_figure
 
     if config.view == "text":
@@ -165,7 +164,7 @@ def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> C
         words, weights = model.attention(lines[0])
         return partial(save_figure, attention_maps(weights, words))
     log_probs = [model.log_probs(line, config.eos) for line in lines]
-    words_of_lines = [words_of_line(line, config.eos) for line in lines]
+    words_of_lines = [model.words_of_line(line, config.eos) for line in lines]
     targets = [model.vocabulary.encode(each) for each in words_of_lines]
     return partial(save_figure, log_prob_heat_map(log_probs, targets, words_of_lines))
 

@@ -50,34 +50,45 @@ def load_corpus(
     min_count: int = 1,
     max_size: int | None = None,
     vocabulary: Vocabulary | None = None,
+    tokenize: bool = False,
 ) -> Corpus:
     """The encoded corpus, from `cache_dir` if these files have been encoded with these settings before.
 
     Without a `vocabulary`, it is built from the training split: the `max_size` most frequent words (`<unk>` and `<eos>`
-    included) that occur at least `min_count` times; all others become `<unk>`.
+    included) that occur at least `min_count` times; all others become `<unk>`. `tokenize` is that of `words_of_line`.
     """
-    settings = [FORMAT, min_count, max_size, vocabulary and vocabulary.words, *map(digest, splits)]
+    settings = [
+        FORMAT,
+        *(["tokenize"] if tokenize else []),
+        min_count,
+        max_size,
+        vocabulary and vocabulary.words,
+        *map(digest, splits),
+    ]
     path = cache_dir / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:32]}.pt"
     if corpus := _read(path):
         return corpus
-    corpus = encode(splits, min_count, max_size, vocabulary)
+    corpus = encode(splits, min_count, max_size, vocabulary, tokenize)
     _write(corpus, path)
     return corpus
 
 
-def encode(splits: Splits, min_count: int, max_size: int | None, vocabulary: Vocabulary | None) -> Corpus:
+def encode(
+    splits: Splits, min_count: int, max_size: int | None, vocabulary: Vocabulary | None, tokenize: bool = False
+) -> Corpus:
     """Encode the text files; see `load_corpus`."""
     if vocabulary is None:
-        vocabulary, train = _encode_training_split(splits.train, min_count, max_size)
+        vocabulary, train = _encode_training_split(splits.train, min_count, max_size, tokenize)
     else:
-        train = encode_file(splits.train, vocabulary.id_of)
-    valid, test = (encode_file(file, vocabulary.id_of) for file in (splits.valid, splits.test))
+        train = encode_file(splits.train, vocabulary.id_of, tokenize)
+    valid, test = (encode_file(file, vocabulary.id_of, tokenize) for file in (splits.valid, splits.test))
     return Corpus(vocabulary, *map(torch.from_numpy, (train, valid, test)))
 
 
-def encode_file(file: Path, id_of: Callable[[str], int]) -> np.ndarray:
+def encode_file(file: Path, id_of: Callable[[str], int], tokenize: bool = False) -> np.ndarray:
     """The ids `[N]` (int32) of all words of a text file, with that of `<eos>` after every line that lacks it."""
-    words = chain.from_iterable(map(words_of_line, read_lines(file, str(file))))
+    lines = read_lines(file, str(file))
+    words = chain.from_iterable(words_of_line(line, tokenize=tokenize) for line in lines)
     ids = np.fromiter(map(id_of, words), np.int32)
     if not (ids != id_of(EOS)).any():
         raise UserError(f"{file} holds no words: put the text there.")
@@ -98,11 +109,13 @@ def choose_words(counts: dict[str, int], min_count: int, max_size: int | None) -
     return sorted(final, key=final.__getitem__, reverse=True)
 
 
-def _encode_training_split(file: Path, min_count: int, max_size: int | None) -> tuple[Vocabulary, np.ndarray]:
+def _encode_training_split(
+    file: Path, min_count: int, max_size: int | None, tokenize: bool
+) -> tuple[Vocabulary, np.ndarray]:
     """Number words by first appearance in one pass over the text, then map these ids to ranks by frequency."""
     first_seen: defaultdict[str, int] = defaultdict()
     first_seen.default_factory = first_seen.__len__
-    ids = encode_file(file, first_seen.__getitem__)
+    ids = encode_file(file, first_seen.__getitem__, tokenize)
     counts = dict(zip(first_seen, np.bincount(ids).tolist(), strict=True))
     vocabulary = Vocabulary(choose_words(counts, min_count, max_size))
     rank = np.fromiter(map(vocabulary.id_of, first_seen), np.int32)

@@ -26,6 +26,7 @@ class TextDataModule(LightningDataModule):
     cache_dir: str | Path  # of encoded corpora
     min_count: int = 1  # words seen less often in the training split become `<unk>`
     max_size: int | None = None  # the most frequent words to keep; None keeps all
+    tokenize: bool = False  # separate punctuation from words, in the style of Wikitext; see `lm.data.tokenize`
     batch_size: int = 20  # streams of training text, over all devices
     eval_batch_size: int = 10  # streams of validation and test text, over all devices
     bptt: int = 35  # steps in a window
@@ -53,7 +54,8 @@ class TextDataModule(LightningDataModule):
     @cached_property
     def corpus(self) -> Corpus:
         """The encoded text, read on first use."""
-        return load_corpus(self.files, Path(self.cache_dir), self.min_count, self.max_size, self.vocabulary)
+        cache_dir = Path(self.cache_dir)
+        return load_corpus(self.files, cache_dir, self.min_count, self.max_size, self.vocabulary, self.tokenize)
 
     def title(self, split: str) -> str:
         """A unique name: the corpus's, or the folder's with the first digits of the split's checksum."""

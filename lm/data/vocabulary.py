@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lm.data.tokenize import tokenized
 from lm.files.text import BYTE_ORDER_MARK, CONTROL_CHARACTER
 
 UNK = "<unk>"  # replaces every out-of-vocabulary word
@@ -16,9 +17,13 @@ def is_word(text: str) -> bool:
     return text.split() == [text] and not CONTROL_CHARACTER.search(text)
 
 
-def words_of_line(line: str, eos: bool = True) -> list[str]:
-    """The words of a line, without a byte order mark, followed by `<eos>` unless the line ends with it."""
-    words = line.removeprefix(BYTE_ORDER_MARK).split()
+def words_of_line(line: str, eos: bool = True, tokenize: bool = False) -> list[str]:
+    """The words of a line, without a byte order mark, followed by `<eos>` unless the line ends with it.
+
+    They are separated by white space or, with `tokenize`, by `lm.data.tokenize.tokenized`.
+    """
+    line = line.removeprefix(BYTE_ORDER_MARK)
+    words = (tokenized(line) if tokenize else line).split()
     return [*words, EOS] if eos and words[-1:] != [EOS] else words
 
 

@@ -30,6 +30,8 @@ def evaluated_data(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
     data = given if "_target_" in given else _as_trained(given, stored)
     if OmegaConf.is_missing(data, "root") or data.root is None:
         raise UserError(f"The text is data={data.name}, a folder of your own: say where it is by data.root=DIR.")
+    if stored.get("tokenize") is True:  # the model knows such words alone
+        data.tokenize = True
     return data
 
 

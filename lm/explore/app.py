@@ -17,9 +17,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from lm.data.vocabulary import words_of_line
 from lm.errors import UserError
-from lm.language_model import LanguageModel, pieces, words_of
+from lm.language_model import LanguageModel, pieces
 from lm.models.attention_weights import has_attention
 from lm.plots import attention_maps, log_prob_heat_map
 from lm.plots.surprisal_page import filled, script_json, shown
@@ -107,7 +106,7 @@ class Explorer:
 
 def continued(model: LanguageModel, prompt: str, options: Mapping[str, Any]) -> Iterator[str]:
     """The text of a sample after its prompt; the first word is drawn at once, so that a mistake is one at once."""
-    context = words_of(prompt)
+    context = model.words_of(prompt)
     sampled = (word for [word] in model.stream(prompt, **options) if word is not None)
     first = list(islice(sampled, 1))
     text = islice(pieces(chain(context, first, sampled)), len(context), None)
@@ -120,7 +119,7 @@ def drawn(model: LanguageModel, view: str, line: str) -> bytes:
     if view == "attention":
         words, weights = model.attention(line)
         return png(attention_maps(weights, words))
-    words = words_of_line(line)
+    words = model.words_of_line(line)
     return png(log_prob_heat_map([model.log_probs(line)], [model.vocabulary.encode(words)], [words]))
 
 

@@ -64,27 +64,39 @@ function drawnLine(line, number) {
   const element = document.createElement("div");
   const scores = cache.get(line);
   if (scores) previous[number] = scores;
-  const words = line.split(/\s+/).filter(Boolean);
   const usable = scores ?? previous[number];
   let position = 0;
-  let same = Boolean(usable);
-  words.forEach((word, i) => {
-    const start = line.indexOf(word, position);
+  for (const { start, end, i } of usable ? placed(line, usable[0].words, Boolean(scores)) : []) {
     element.append(line.slice(position, start));
-    const span = create("span", "word", word);
-    same &&= usable[0].words[i] === word;
-    if (same) paint(span, usable, i, number, start);
+    const span = create("span", "word", line.slice(start, end));
+    paint(span, usable, i, number, start);
     element.append(span);
-    position = start + word.length;
-  });
+    position = end;
+  }
   element.append(line.slice(position));
-  if (scores && scores[0].words.length > words.length) {
+  if (scores?.[0].words.at(-1) === "<eos>" && !/<eos>\s*$/.test(line)) {
     const ending = create("span", "word ending", "");
-    paint(ending, scores, words.length, number, line.length);
+    paint(ending, scores, scores[0].words.length - 1, number, line.length);
     element.append(ending);
   }
   if (!line) element.append("\u200b"); // an empty line has a height, too
   return element;
+}
+
+/** Where a line's words stand in it; those of an earlier text only as long as nothing else comes between. */
+function placed(line, words, ofThisLine) {
+  const places = [];
+  let position = 0;
+  for (const [i, word] of words.entries()) {
+    // a tokenised text has @-@ for the - in a word
+    const found = [word, word.replace(/^@(.)@$/, "$1")].map((each) => ({ start: line.indexOf(each, position), length: each.length }));
+    const place = found.filter(({ start }) => start >= 0).sort((a, b) => a.start - b.start || b.length - a.length)[0];
+    if (!place || (!ofThisLine && line.slice(position, place.start).trim())) break;
+    position = place.start + place.length;
+    places.push({ start: place.start, end: position, i });
+  }
+  if (!ofThisLine && /^\S/.test(line.slice(position))) places.pop(); // the last word goes on
+  return places;
 }
 
 function paint(span, scores, i, line, start) {

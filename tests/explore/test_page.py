@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,22 @@ def browser():
         browser.close()
 
 
+@contextmanager
+def served(*arguments: str):
+    """The address of a page while it is served."""
+    command = [sys.executable, str(ROOT / "scripts" / "explore.py"), "port=0", "browser=false", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield re.match(r"http://\S+", server.stdout.readline())[0]
+        finally:
+            server.terminate()
+
+
 @pytest.fixture(scope="module")
 def address(trained):
     """Of a page with two models and an unknown word."""
-    arguments = [f"ckpt=[{trained('lstm')},{trained('transformer')}]", "port=0", "browser=false", "text=w1 zebra w2"]
-    command = [sys.executable, str(ROOT / "scripts" / "explore.py"), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        yield re.match(r"http://\S+", server.stdout.readline())[0]
-        server.terminate()
+    with served(f"ckpt=[{trained('lstm')},{trained('transformer')}]", "text=w1 zebra w2") as address:
+        yield address
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -136,3 +145,16 @@ def test_a_saved_page_is_read_by_pointing_and_by_the_keyboard(browser, trained, 
     assert page.inner_text(".detail h2") == "<eos>"
     assert "5 words" in page.inner_text("#summary")
     page.close()
+
+
+def test_a_tokenised_text_is_shaded_where_its_words_stand(browser, trained):
+    with served(f"ckpt={trained('lstm')}", "tokenize=true", "text=w1, w2-w3!") as address:
+        page = browser.new_page()
+        page.goto(address)
+        shaded(page, 7)
+        assert page.locator("#shades .word").all_inner_texts() == ["w1", ",", "w2", "-", "w3", "!", ""]
+        assert page.locator("#shades").inner_text() == "w1, w2-w3!"
+        page.keyboard.type(" w4 @-@ w5")
+        shaded(page, 10)
+        assert page.locator("#shades .word").all_inner_texts()[-4:] == ["w4", "@-@", "w5", ""]
+        page.close()
