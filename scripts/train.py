@@ -2,15 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from lm.config.script import imported, script_main
-
-if TYPE_CHECKING:
-    from lm.data import Vocabulary
-    from lm.models import CausalLM
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -19,12 +14,14 @@ def train(config: DictConfig) -> dict[str, float]:
     from lm.config.cli import reason_left_in
     from lm.training.budget import set_max_steps
     from lm.training.checks import check_training_config
+    from lm.training.init_from import adopt_model
     from lm.training.process import prepare_process
     from lm.training.resume.choose import continue_run
     from lm.training.run_folder import locked
     from lm.training.width import set_width
 
     prepare_process()
+    adopt_model(config)
     check_training_config(config)
     set_width(config)
     resumed = continue_run(config)
@@ -44,6 +41,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     from lm.training.callbacks import TrainingTime
     from lm.training.checks import check_windows
     from lm.training.distributed import cluster
+    from lm.training.init_from import begin, make_data
     from lm.training.module import LitLanguageModel
     from lm.training.results import (
         best_checkpoint,
@@ -72,7 +70,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}
     trainer = instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
 
-    data = instantiate(config.data)
+    data = make_data(config)
     print_summary(data)
     vocabulary = data.corpus.vocabulary
     if resumed is not None:
@@ -80,7 +78,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     check_windows(config.trainer, data)
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     if resumed is None:
-        begin_with_vectors(model, vocabulary)
+        begin(model, vocabulary, config)
     sizes = count_parameters(model)
     print_run(trainer, len(vocabulary), config.run_dir)
     plain_config = configs.snapshot(config)
@@ -106,19 +104,6 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
             commands = next_commands(config.run_dir, overrides) if checkpoint else {}
             print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
     return metrics
-
-
-def begin_with_vectors(model: "CausalLM", vocabulary: "Vocabulary") -> None:
-    """Load the word vectors that the model starts from, if it names any, and say how many words have one."""
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
-    from lm.data.word_vectors import load_vectors
-    from lm.models import TokenEmbedding
-
-    embedding = model.embedding
-    if isinstance(embedding, TokenEmbedding) and embedding.pretrained:
-        found = load_vectors(embedding.pretrained, vocabulary, embedding.weight)
-        rank_zero_only(print)(f"{found:,} of {len(vocabulary):,} words begin with vectors of {embedding.pretrained}")
 
 
 def validation_perplexity(config: DictConfig) -> float | None:

@@ -14,13 +14,14 @@ EXPORTED = ("config.json", "model.safetensors")  # any of them marks an exported
 SHOWN = 5  # paths in a message
 
 
-def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUNS) -> Path:
+def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUNS, key: str = "ckpt") -> Path:
     """The checkpoint file, or exported folder, that a user means.
 
     Args:
         given: a path, or "last" or "best" for that checkpoint of the newest run.
         name: of the checkpoint to take from a run folder.
         runs: the folder of the runs.
+        key: what the path was given for, to name in messages.
     """
     if str(given) in NEWEST:
         return _newest(str(given), runs)
@@ -29,12 +30,12 @@ def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUN
         return path
     if not path.is_dir():
         hint = _listed(runs.glob(f"*/checkpoints/{name}"))
-        raise UserError(f"No checkpoint at ckpt={path}: give a .ckpt file, a run folder, last or best{hint}.")
+        raise UserError(f"No checkpoint at {key}={path}: give a .ckpt file, a run folder, last or best{hint}.")
     for candidate in (path / name, path / "checkpoints" / name):
         if candidate.is_file():
             return candidate
     hint = _listed(each for each in path.glob("**/*.ckpt") if not each.name.startswith("."))
-    raise UserError(f"ckpt={path} given, but there is no checkpoints/{name} in this folder: give a .ckpt file{hint}.")
+    raise UserError(f"{key}={path} given, but there is no checkpoints/{name} in this folder: give a .ckpt file{hint}.")
 
 
 def announced_checkpoint(given: str | Path) -> Path:

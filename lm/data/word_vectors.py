@@ -5,7 +5,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,21 @@ Vectors = Iterator[tuple[str, Sequence[str] | Sequence[float], str]]  # word, va
 
 
 @torch.no_grad()
-def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor) -> int:
+def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor, words: Collection[str] | None = None) -> int:
     """Load the vectors of a file into an embedding `[V, E]` and return how many words were found; other rows stay.
+
+    Args:
+        path: of the file.
+        vocabulary: the words of the rows.
+        weight: the embedding.
+        words: to load the vectors of; None for all.
 
     The file may be compressed by gzip. In the text format of GloVe each line is a word and its values, separated by
     spaces or tabs; both formats of word2vec start with a line that has the numbers of words and of dimensions. Words
     are case-sensitive; of duplicate words the first vector is used.
     """
     name = str(path)
+    wanted = frozenset(vocabulary.words if words is None else words)
     found: set[str] = set()
     with explain_os_errors(f"read {name}"), Path(path).expanduser().open("rb") as file:
         is_compressed = file.read(2) == b"\x1f\x8b"
@@ -37,7 +44,7 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary, weight: Tensor) -> in
         stream = gzip.GzipFile(fileobj=file) if is_compressed else file
         try:
             for word, values, place in _vectors(stream, weight.size(1), name):
-                if word in vocabulary and word not in found:
+                if word in wanted and word not in found:
                     weight[vocabulary.id_of(word)] = torch.tensor(_finite(values, place))
                     found.add(word)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:

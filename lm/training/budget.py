@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from lm.checkpoints import checkpoint
 from lm.errors import UserError
+from lm.training.init_from import make_data
 from lm.training.module import LitLanguageModel
 from lm.training.schedules import constant
 
@@ -60,7 +61,7 @@ def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
 def step_seconds(config: DictConfig) -> float:
     """The mean time of a training step, in seconds, of the model, optimizer and text of a config."""
     lightning.seed_everything(config.seed, verbose=False)
-    data, clock = instantiate(config.data), StepClock()
+    data, clock = make_data(config), StepClock()
     silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
     # the clock ends it, not what would end the run
     endless = {"max_epochs": -1, "max_steps": 10**9, "max_time": None, "fast_dev_run": False}
