@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lm.language_model import LanguageModel
+    from lm.training.from_python import train
 
-__all__ = ["LanguageModel"]
+__all__ = ["LanguageModel", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from lm.language_model import LanguageModel
 
         return LanguageModel
+    if name == "train":
+        from lm.training.from_python import train
+
+        return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """Train a language model, test its best checkpoint, and print the results."""
 
 import math
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -9,101 +8,12 @@ from lm.config.script import imported, script_main
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Run the whole job that `config` describes, in a folder that no other run uses, and return its scores."""
+    """Run the whole job that `config` describes, and return its scores."""
     # torch and Lightning take seconds to import; `--help` and `--cfg job` do without them
-    from lm.config.cli import reason_left_in
-    from lm.training.budget import set_max_steps
-    from lm.training.checks import check_training_config
-    from lm.training.init_from import adopt_model
-    from lm.training.process import prepare_process
-    from lm.training.resume.choose import continue_run
-    from lm.training.run_folder import locked
-    from lm.training.width import set_width
-
-    prepare_process()
-    adopt_model(config)
-    check_training_config(config)
-    set_width(config)
-    resumed = continue_run(config)
-    with locked(config.run_dir), reason_left_in(config.run_dir):
-        set_max_steps(config, resumed)
-        return fit_and_test(config, resumed)
-
-
-def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
-    """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the scores."""
-    import lightning
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.utils import instantiate
-
-    from lm.config import validation as configs
-    from lm.data.summary import print_summary
-    from lm.training.callbacks import TrainingTime
-    from lm.training.checks import check_windows
-    from lm.training.distributed import cluster
-    from lm.training.init_from import begin, make_data
-    from lm.training.module import LitLanguageModel
-    from lm.training.results import (
-        best_checkpoint,
-        count_parameters,
-        log_config,
-        log_hyperparameters,
-        next_commands,
-        print_results,
-        print_run,
-        test_metrics,
-        validation_metrics,
-        write_json,
-    )
-    from lm.training.resume.checkpoint_io import AtomicCheckpointIO
-    from lm.training.resume.choose import check_same_text
-    from lm.training.resume.validation import one_line_if_not_restored
-    from lm.training.runs import METRICS_FILE
+    from lm.training.run import run
 
     imported()
-    lightning.seed_everything(config.seed, verbose=False)
-    averaging = [instantiate(config.averaging)] if config.averaging else []
-    timer = TrainingTime()
-    callbacks = [timer, *averaging, *instantiate(config.callbacks).values()]
-    loggers = list(instantiate(config.logger).values())
-    keeps_checkpoints = "checkpoint" in config.callbacks
-    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}
-    trainer = instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
-
-    data = make_data(config)
-    print_summary(data)
-    vocabulary = data.corpus.vocabulary
-    if resumed is not None:
-        check_same_text(resumed, data.corpus)
-    check_windows(config.trainer, data)
-    model = instantiate(config.model, vocabulary_size=len(vocabulary))
-    if resumed is None:
-        begin(model, vocabulary, config)
-    sizes = count_parameters(model)
-    print_run(trainer, len(vocabulary), config.run_dir)
-    plain_config = configs.snapshot(config)
-    optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
-    regularizers = instantiate(config.regularizer)
-    module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler, regularizers)
-
-    log_config(trainer, plain_config)
-    with one_line_if_not_restored(trainer, resumed):
-        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    metrics = validation_metrics(trainer)
-    checkpoint = best_checkpoint(trainer)
-    try:
-        if config.test:
-            metrics |= test_metrics(trainer, module, data)
-    finally:  # keep the validation results, however the test ends
-        if trainer.is_global_zero:
-            log_hyperparameters(trainer, plain_config, sizes, metrics)
-            length = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-            write_json(metrics | sizes | timer.metrics | length, Path(config.run_dir, METRICS_FILE))
-            best = checkpoint or "none: these are the last weights"
-            overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-            commands = next_commands(config.run_dir, overrides) if checkpoint else {}
-            print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
-    return metrics
+    return run(config)
 
 
 def validation_perplexity(config: DictConfig) -> float | None:

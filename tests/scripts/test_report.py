@@ -121,7 +121,7 @@ def test_a_run_that_is_resumed_after_an_error_leaves_none(text_folder, tmp_path,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("scripts.train.fit_and_test", interrupted)
+        patch.setattr("lm.training.run.fit_and_test", interrupted)
         train(options)
     assert (tmp_path / ERROR_FILE).read_text() == "stopped"
     train(options)
