@@ -11,10 +11,8 @@ from lm.errors import UserError
 
 def command(script: str) -> str:
     """How to start a script as this process was started: python scripts/SCRIPT.py in a checkout, else lm-SCRIPT."""
-    started = Path(sys.argv[0])
-    return (
-        f"python {shlex.quote(str(started.with_name(f'{script}.py')))}" if started.suffix == ".py" else f"lm-{script}"
-    )
+    file = Path(sys.argv[0]).with_name(f"{script}.py")
+    return f"python {shlex.quote(str(file))}" if file.is_file() else f"lm-{script}"
 
 
 def run_name() -> str:

@@ -11,6 +11,9 @@ from tests.conftest import run, small
 
 def test_the_next_commands_name_the_run_folder_and_what_a_checkpoint_does_not_hold(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "scripts").mkdir()
+    for script in ("train", "generate", "evaluate"):
+        (tmp_path / "scripts" / f"{script}.py").touch()
     monkeypatch.setattr("sys.argv", ["scripts/train.py"])
     overrides = ["data=text", 'data.root="my/text"', "model.core.dropout=0.3", "'regularizer=[a,b]'", "ckpt=last"]
     commands = next_commands(tmp_path / "runs" / "one", overrides)
@@ -18,6 +21,8 @@ def test_the_next_commands_name_the_run_folder_and_what_a_checkpoint_does_not_ho
     assert commands["evaluate"] == "python scripts/evaluate.py data.root=my/text ckpt=runs/one"
     resumed = shlex.split(commands["resume"])
     assert resumed == ["python", "scripts/train.py", "data=text", "data.root=my/text", *overrides[2:4], "ckpt=runs/one"]
+    monkeypatch.setattr("sys.argv", ["/usr/lib/ipykernel_launcher.py"])  # as in a notebook
+    assert next_commands(tmp_path / "runs" / "one", [])["resume"] == "lm-train ckpt=runs/one"
 
 
 def test_a_run_says_what_it_trains_and_prints_commands_that_work(text_folder, tmp_path):
