@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ LINE = 14.0  # points from one row of characters to the next
 class SurprisalText:
     """Scored lines to look at: a notebook shows them, and a file is written in the format that its ending names."""
 
-    scores: Sequence[Score]
+    scores: Sequence[Score] = field(repr=False)
 
     def _repr_html_(self) -> str:
         return surprisal_frame(self.scores)
