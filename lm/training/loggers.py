@@ -1,14 +1,19 @@
 """Lightning's loggers, made fault-tolerant: a full disk does not end the run."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from lightning import Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from torch.utils.tensorboard.summary import hparams
 
+from lm.errors import UserError
 from lm.files.errors import explain_os_errors, os_error_reason, warn
+
+SHOWN_AS = {"train/ppl": "perplexity/train", "val/ppl": "perplexity/validation", "test/ppl": "perplexity/test"}
+HIDDEN = {"epoch", "train/minutes", "train/tokens", "val/tokens", "test/tokens", "test/loss"}
 
 
 def report_thread_error(error: threading.ExceptHookArgs) -> None:
@@ -58,7 +63,22 @@ class _OutlivesFullDisk(Logger):
 
 
 class TensorBoard(_OutlivesFullDisk, TensorBoardLogger):
-    """Event files for TensorBoard."""
+    """Event files for TensorBoard, whose first group of curves are the perplexities.
+
+    What has one value in a run, or the same at each validation, is no curve and is left out, but the test perplexity.
+    """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        super().log_metrics(
+            {SHOWN_AS.get(name, name): each for name, each in metrics.items() if name not in HIDDEN}, step
+        )
+
+    def log_hyperparams(self, params: Mapping[str, Any], metrics: Iterable[str] = ()) -> None:  # type: ignore[override]
+        """Show the hyper-parameters beside the last values of these metrics, which have been logged."""
+        shown = {SHOWN_AS.get(name, name): 0.0 for name in metrics}  # the values themselves are not written
+        with self.tolerating():
+            for summary in hparams(self._sanitize_params(dict(params)), shown):
+                self.experiment._get_file_writer().add_summary(summary)
 
     def log_text(self, tag: str, text: str) -> None:
         """Show a text."""
@@ -70,6 +90,30 @@ class CSV(_OutlivesFullDisk, CSVLogger):
     """All logged values as CSV."""
 
 
+def wandb(**options: Any) -> Logger:
+    """Weights & Biases; see Lightning's WandbLogger for the options."""
+    return _with_package("wandb", WandbLogger, options)
+
+
+def mlflow(**options: Any) -> Logger:
+    """MLflow; see Lightning's MLFlowLogger for the options."""
+    return _with_package("mlflow", MLFlowLogger, options)
+
+
+def _with_package(name: str, logger: Callable[..., Logger], options: Mapping[str, Any]) -> Logger:
+    try:
+        return logger(**options)
+    except ModuleNotFoundError as error:
+        raise UserError(f"logger={name} given, which needs more packages: pip install -e '.[{name}]'") from error
+
+
 def tensorboard(trainer: Trainer) -> TensorBoard | None:
     """The run's TensorBoard logger, or None where it has none."""
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
+
+
+def finish(trainer: Trainer) -> None:
+    """End the run of Weights & Biases, which would go on in the next job of a multirun."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+            logger.experiment.finish()

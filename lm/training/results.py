@@ -18,9 +18,12 @@ from lm.evaluation.perplexity import verdict
 from lm.files.text import json_text, write_text
 from lm.models import CausalLM
 from lm.models.size import describe_parameters, parameter_counts
-from lm.training.loggers import tensorboard
+from lm.training.loggers import CSV, TensorBoard, tensorboard
 
-COMPARED = ("model", "optimizer", "scheduler", "regularizer", "averaging", "data", "seed", "trainer")
+# of the config, what runs are compared by, besides the model
+COMPARED = ("optimizer", "scheduler", "regularizer", "averaging", "data", "seed")
+TRAINER = ("max_epochs", "max_steps", "gradient_clip_val", "accumulate_grad_batches", "precision")
+PATHS = {"source", "root", "cache_dir", "pretrained"}  # not compared
 NAMES = {"val": "validation", "test": "test"}
 
 
@@ -56,30 +59,38 @@ def count_parameters(model: CausalLM) -> dict[str, int]:
 
 
 def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
-    """Log the config to TensorBoard as text."""
-    if trainer.is_global_zero and (logger := tensorboard(trainer)):
-        logger.log_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+    """Log the config of a new run: to TensorBoard as text, and its hyper-parameters to loggers of other projects."""
+    if not trainer.is_global_zero:
+        return
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoard):
+            # below "samples" in the list of texts
+            logger.log_text("settings/config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+        elif not isinstance(logger, CSV):
+            logger.log_hyperparams(hyperparameters(config))
 
 
 def log_hyperparameters(
     trainer: Trainer, config: Mapping[str, Any], sizes: Mapping[str, int], metrics: Mapping[str, float]
 ) -> None:
-    """Log the hyper-parameters and the numbers of parameters to TensorBoard with the final perplexities."""
+    """Log the hyper-parameters and the numbers of parameters to TensorBoard, beside the perplexities."""
     if logger := tensorboard(trainer):
-        perplexities = {f"result/{name}": value for name, value in metrics.items() if name.endswith("/ppl")}
+        perplexities = [name for name in metrics if name.endswith("/ppl")]
         logger.log_hyperparams(hyperparameters(config) | dict(sizes), perplexities)
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyper-parameters: the numbers and class names in the config, by their paths."""
+    """What runs are compared by: numbers, words and class names of the config by their paths, without the trainer's."""
+    compared = {**config["model"], **{group: config[group] for group in COMPARED}}
     chosen = {}
-    for path, value in _leaves({group: config[group] for group in COMPARED}):
+    for path, value in _leaves(compared):
         key, _, name = path.rpartition("/")
         if name == "_target_":
-            chosen[key] = value.rpartition(".")[2]
-        elif not name.startswith("_") and value is not None and "source" not in path:
+            if key:
+                chosen[key] = value.rpartition(".")[2]
+        elif not name.startswith("_") and value is not None and not PATHS & {*path.split("/")}:
             chosen[path] = value
-    return chosen
+    return chosen | {key: value for key in TRAINER if (value := config["trainer"].get(key)) not in (None, -1)}
 
 
 def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

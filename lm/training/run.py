@@ -15,6 +15,7 @@ from lm.training.callbacks import TrainingTime
 from lm.training.checks import check_training_config, check_windows
 from lm.training.distributed import cluster
 from lm.training.init_from import adopt_model, begin, make_data
+from lm.training.loggers import finish
 from lm.training.module import LitLanguageModel
 from lm.training.process import prepare_process
 from lm.training.results import (
@@ -76,7 +77,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     regularizers = instantiate(config.regularizer)
     module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler, regularizers)
 
-    log_config(trainer, plain_config)
+    if resumed is None:
+        log_config(trainer, plain_config)
     with one_line_if_not_restored(trainer, resumed):
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     metrics = validation_metrics(trainer)
@@ -93,4 +95,5 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
             overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
             commands = next_commands(config.run_dir, overrides) if checkpoint else {}
             print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
+        finish(trainer)
     return metrics

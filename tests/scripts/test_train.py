@@ -53,13 +53,21 @@ def test_tensorboard_shows_curves_samples_figures_config_and_hyperparameters(run
     events = EventAccumulator(str(run_folder / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    expected = {"train/loss", "train/ppl", "train/lr", "train/grad_norm", "speed/tokens_per_second"}
-    assert expected | {"val/loss", "val/ppl", "test/loss", "test/ppl", "result/val/ppl"} <= set(tags["scalars"])
-    assert "hp_metric" not in tags["scalars"]
+    expected = {
+        "train/loss",
+        "train/lr",
+        "train/grad_norm",
+        "speed/tokens_per_second",
+        "speed/ms_per_batch",
+        "val/loss",
+    }
+    perplexities = {"perplexity/train", "perplexity/validation", "perplexity/test"}
+    assert set(tags["scalars"]) == expected | perplexities
+    assert min(tags["scalars"]).startswith("perplexity/")  # the first group on the page
     assert {"samples/log_prob", "samples/surprisal"} == set(tags["images"])
-    assert {"samples/text/text_summary", "config/text_summary"} <= set(tags["tensors"])
-    assert len(events.Scalars("val/ppl")) == 4
-    assert len(events.Scalars("result/val/ppl")) == 1
+    assert {"samples/text/text_summary", "settings/config/text_summary"} <= set(tags["tensors"])
+    assert len(events.Scalars("perplexity/validation")) == 4
+    assert [tag for tag in tags["scalars"] if len(events.Scalars(tag)) == 1] == ["perplexity/test"]
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps == sorted(set(steps))
 

@@ -11,7 +11,7 @@ from lm.training.module import LitLanguageModel
 
 CHARTS = {
     "learning": {
-        "perplexity": ["Multiline", ["train/ppl", "val/ppl"]],
+        "perplexity": ["Multiline", ["perplexity/train", "perplexity/validation"]],
         "loss (nats)": ["Multiline", ["train/loss", "val/loss"]],
         "learning rate": ["Multiline", ["train/lr"]],
         "gradient norm": ["Multiline", ["train/grad_norm"]],

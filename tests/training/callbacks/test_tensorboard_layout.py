@@ -29,7 +29,7 @@ def test_a_resumed_run_keeps_its_figures_beside_its_curves(text_folder, tmp_path
     train(tiny_config(text_folder, tmp_path, *options, "trainer.max_epochs=2", last, figures=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    steps = [event.step for event in events.Scalars("val/ppl")]
+    steps = [event.step for event in events.Scalars("perplexity/validation")]
     assert len(steps) == 2
     assert [event.step for event in events.Images("samples/surprisal")] == steps
     assert [event.step for event in events.Tensors("samples/text/text_summary")] == steps

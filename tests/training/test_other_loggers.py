@@ -1,0 +1,40 @@
+"""Loggers of other projects, offline."""
+
+import sqlite3
+
+import pytest
+
+from lm.errors import UserError
+from lm.training import loggers
+from scripts.train import train
+from tests.conftest import tiny_config
+
+
+def test_wandb_gets_curves_and_hyperparameters_offline(text_folder, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    overrides = ["logger=wandb", "logger.wandb.offline=true", "trainer.max_epochs=1"]
+    train(tiny_config(text_folder, tmp_path, *overrides))
+    [stored] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    written = stored.read_bytes()
+    assert all(name in written for name in (b"val/ppl", b"optimizer/lr", b"RecurrentCore"))
+
+
+def test_mlflow_gets_curves_and_hyperparameters_in_a_local_database(text_folder, tmp_path):
+    pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    overrides = ["logger=[default,mlflow]", f"logger.mlflow.tracking_uri={uri}", "trainer.max_epochs=1"]
+    train(tiny_config(text_folder, tmp_path / "run", *overrides))
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        metrics = {name for [name] in database.execute("select distinct key from metrics")}
+        params = dict(database.execute("select key, value from params"))
+    assert {"train/ppl", "val/ppl", "test/ppl"} <= metrics
+    assert params["core/cell"] == "lstm"
+    assert (tmp_path / "run" / "csv" / "metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_missing_package_is_one_line(name, monkeypatch):
+    monkeypatch.setattr(f"lightning.pytorch.loggers.{name}._{name.upper()}_AVAILABLE", False)
+    with pytest.raises(UserError, match=rf"pip install -e '.\[{name}\]'"):
+        getattr(loggers, name)()
