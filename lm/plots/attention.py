@@ -7,7 +7,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lm.plots.labels import label
+from lm.plots.labels import families, label
 
 CELL = 0.15  # inches, of a pair of words
 WIDEST = 36.0  # inches, of all heads together; with many, the cells shrink
@@ -40,9 +40,9 @@ def attention_maps(weights: Tensor, words: Sequence[str]) -> Figure:
             axis.spines[:].set_visible(False)
             axis.tick_params(length=0)
     for axis in panels[-1]:
-        axis.set_xticks(ticks, names, fontsize=size, rotation=90, parse_math=False)
+        axis.set_xticks(ticks, names, fontsize=size, rotation=90, parse_math=False, family=families())
     for axis in panels[:, 0]:
-        axis.set_yticks(ticks, names, fontsize=size, parse_math=False)
+        axis.set_yticks(ticks, names, fontsize=size, parse_math=False, family=families())
     figure.supylabel("query", fontsize=9)
     figure.supxlabel("key", fontsize=9)
     figure.colorbar(image, ax=panels, label="attention weight (a row sums to 1)", shrink=0.6)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lm.plots.labels import label
+from lm.plots.labels import families, label
 
 COLUMNS = 1200  # per panel, at most
 
@@ -36,7 +36,9 @@ def log_prob_heat_map(log_probs: Sequence[Tensor], targets: Sequence[Tensor], wo
         axis.scatter(middles, range(len(text)), s=16, facecolors="none", edgecolors="white", linewidths=0.8)
         axis.set(xscale="log", xlim=(1, ranks[-1]), ylim=(len(text) - 0.5, -0.5))
         axis.set_xlabel("frequency rank of the word (token index + 1); ring: the word that came", fontsize=8)
-        axis.set_yticks(range(len(text)), [label(word) for word in text], fontsize=7, parse_math=False)
+        axis.set_yticks(
+            range(len(text)), [label(word) for word in text], fontsize=7, parse_math=False, family=families()
+        )
         if len(panels) > 1:
             axis.set_title(f"text {number}")
     axes[0].set_ylabel("sequence position")

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from lm.data import UNK
 from lm.files.text import write_text
 from lm.plots.files import FORMATS, check_format, save_figure
-from lm.plots.labels import label
+from lm.plots.labels import columns, families, label
 from lm.plots.surprisal_page import surprisal_frame, surprisal_html
 from lm.score import Score
 
@@ -107,14 +107,14 @@ def _rows(score: Score) -> Iterator[list[tuple[float, float, int]]]:
     left = 2.0
     for i, word in enumerate(score.words):
         lengths = [
-            len(_label(name, percent)) * CANDIDATE_SIZE / WORD_SIZE for name, percent, _ in _candidates(score, i)
+            columns(_label(name, percent)) * CANDIDATE_SIZE / WORD_SIZE for name, percent, _ in _candidates(score, i)
         ]
-        width = max(len(label(word, 24, FONT)), *lengths, 0) + 1.0
-        if row and left + width > COLUMNS - 2:
+        room = max(columns(label(word, 24, FONT)), *lengths, 0) + 1.0
+        if row and left + room > COLUMNS - 2:
             yield row
             row, left = [], 2.0
-        row.append((left, width, i))
-        left += width + 0.5
+        row.append((left, room, i))
+        left += room + 0.5
     yield row
 
 
@@ -126,7 +126,7 @@ def _draw_word(axis: Axes, score: Score, i: int, left: float, top: float, width:
         "x": left + width / 2,
         "ha": "center",
         "va": "center_baseline",
-        "family": FONT,
+        "family": families(FONT),
         "parse_math": False,
     }
     axis.text(y=top + 0.6, s=label(score.words[i], 24, FONT), fontsize=WORD_SIZE, color=ink, **centre)
