@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from lm.plots.labels import label
+from lm.plots.labels import families, label
 
 # of Okabe and Ito (2008), whose colours differ for the colour-blind, too, without black and yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -43,7 +43,8 @@ def learning_curves(lines: Mapping[str, Sequence[Curve]], xlabel: str) -> Figure
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    legend = figure.legend(handles=sorted(ends, key=ends.__getitem__, reverse=True), loc="outside right upper")
+    lines = sorted(ends, key=ends.__getitem__, reverse=True)
+    legend = figure.legend(handles=lines, loc="outside right upper", prop={"family": families()})
     legend.set_frame_on(False)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -44,7 +44,7 @@ def test_colours_differ_in_lightness_from_the_white_background_and_labels_are_no
     for colour in COLOURS:
         luminance = np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722))
         assert luminance < 0.75
-    figure = learning_curves({"lr=$x_1$ 語": [[(1, 2.0)]]}, "steps")
+    figure = learning_curves({"lr=$x_1$ \x07": [[(1, 2.0)]]}, "steps")
     figure.draw_without_rendering()
     assert figure.legends[0].get_texts()[0].get_text() == "lr=$x_1$ □"
     assert to_rgb(figure.get_facecolor()) == (1, 1, 1)
