@@ -68,10 +68,11 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
 
     ending = f".{data.title(config.split)}.{config.split}{evaluation.title}{ensemble_title(ckpts)}.json"
     out = Path(config.out).expanduser() if config.out else default_output_path(ckpts[0], ending)
-    figures = None if is_stream(out) else out.with_name(out.name.removesuffix(".json") + ".tensorboard")
+    folder, picture = (out.with_name(out.name.removesuffix(".json") + end) for end in (".tensorboard", ".png"))
     check_writable(out)
-    if figures:
-        check_writable(figures / "events")
+    if has_figures := not is_stream(out):
+        check_writable(folder / "events")
+        check_writable(picture)
     print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
 
@@ -85,12 +86,13 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     details |= {"text": str(data.root), "precision": config.fabric.precision}
     details |= protocols[""] if len(ckpts) == 1 else {"protocols": protocols}
     write_json(details | {"split": config.split, "results": summaries, "tuning": tried}, out)
-    if summaries and figures:
-        write_figures(summaries, figures)
+    if summaries and has_figures:
+        write_figures(summaries, folder, picture)
     print_report(summaries)
     if summaries and (said := verdict(summaries[0]["loss"], len(data.corpus.vocabulary))):
         print(f"model: {said}")
-    print_details(**details, results=out, tensorboard=figures or "none")
+    shown = {"figure": picture, "tensorboard": folder} if has_figures else {"figure": "none"}
+    print_details(**details, results=out, **shown)
     if stopped:
         raise KeyboardInterrupt(f"{out} has what was scored so far")
     return summaries

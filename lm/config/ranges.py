@@ -87,7 +87,8 @@ _KEYS = {
     _whole(1, 10**9): """
         max_lines max_sentences top_k averaging.every_n_steps
         callbacks.checkpoint.every_n_epochs callbacks.checkpoint.every_n_train_steps
-        callbacks.resumable_checkpoint.every_n_steps data.min_count trainer.check_val_every_n_epoch
+        callbacks.resumable_checkpoint.every_n_steps callbacks.early_stopping.patience
+        data.min_count trainer.check_val_every_n_epoch
         trainer.log_every_n_steps evaluation.dynamic.statistics.windows hydra.launcher.timeout_min""",
     _whole(1, 2**31 - 1): "model.embedding.cutoffs model.head.cutoffs model.head.num_frequent model.head.num_sampled",
     _whole(1, 10**12): "evaluation.tune_tokens",
@@ -109,7 +110,7 @@ _KEYS = {
         evaluation.cache.interpolation_weight evaluation.cache.candidates.interpolation_weight evaluation.dynamic.decay
         evaluation.dynamic.candidates.decay""",
     Range(0, 100): "length_penalty",
-    Range(0, 1000): "evaluation.cache.theta evaluation.cache.candidates.theta",
+    Range(0, 1000): "evaluation.cache.theta evaluation.cache.candidates.theta callbacks.early_stopping.min_delta",
     Range(0, 10**6): """
         optimizer.weight_decay regularizer.ar.alpha regularizer.tar.beta regularizer.l2.weight
         regularizer.z_loss.coefficient""",

@@ -3,10 +3,11 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -15,9 +16,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lm.evaluation.evaluator import EvaluationResult
 from lm.evaluation.perplexity import perplexity
+from lm.plots.files import save_figure
 
 RANKS = (1, 11, 101, 1_001, 10_001)  # the lower edges of the bins; 1 is the most frequent word
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # lower edges; the number of words before a word in its window
+
+BREAKDOWNS = {  # of a result, and their titles
+    "by_frequency_rank": "rank of the word by frequency",
+    "by_position_in_window": "words before it in its window",
+}
 
 
 def summarize(result: EvaluationResult) -> dict[str, Any]:
@@ -65,10 +72,7 @@ def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
     shown = [summaries[0], *summaries[1:][-1:]]
-    for key, title in (
-        ("by_frequency_rank", "rank of the word by frequency"),
-        ("by_position_in_window", "words before it in its window"),
-    ):
+    for key, title in BREAKDOWNS.items():
         table = Table(title, "tokens", *(f"perplexity, {row['name']}" for row in shown))
         perplexities = [{label(each): f"{each['ppl']:,.2f}" for each in row[key]} for row in shown]
         for each in shown[0][key]:  # an interrupted pass may lack some bins
@@ -76,36 +80,69 @@ def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
         console.print(table)
 
 
-def write_figures(summaries: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write the report's figures for TensorBoard, replacing those of an earlier evaluation."""
+def write_figures(summaries: Sequence[Mapping[str, Any]], folder: Path, picture: Path) -> None:
+    """Write the report's figures for TensorBoard, replacing those of an earlier evaluation, and together as a PNG."""
     for earlier in folder.glob("events.out.tfevents.*"):
         earlier.unlink()
+    rows = distinct(summaries)
     with SummaryWriter(str(folder)) as writer:
-        writer.add_figure("evaluation/perplexity", bars(summaries))
-        writer.add_figure("evaluation/by_frequency", lines(summaries, "by_frequency_rank", "rank of the word"))
-        writer.add_figure("evaluation/by_position", lines(summaries, "by_position_in_window", "words before it"))
+        writer.add_figure("evaluation/perplexity", bars(rows))
+        for key, title in BREAKDOWNS.items():
+            writer.add_figure(f"evaluation/{key}", lines(rows, {key: title}))
+    save_figure(overview(rows), picture)
 
 
-def bars(summaries: Sequence[Mapping[str, Any]]) -> Figure:
+def distinct(summaries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The results without those equal to an earlier one, as with a temperature tuned to 1."""
+    return list({row["loss"]: row for row in reversed(summaries)}.values())[::-1]
+
+
+def bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A bar for each result's perplexity."""
-    figure = Figure(figsize=(7, 1 + 0.4 * len(summaries)), layout="constrained")
-    axis = figure.subplots()
-    lengths = [row["ppl"] if math.isfinite(row["ppl"]) else 0.0 for row in summaries]  # matplotlib draws no infinity
-    drawn = axis.barh([row["name"] for row in summaries], lengths)
-    axis.bar_label(drawn, [f"{row['ppl']:,.1f}" for row in summaries], padding=3)
+    figure = Figure(figsize=(7, 1 + 0.4 * len(rows)), layout="constrained")
+    draw_bars(figure.subplots(), rows)
+    return figure
+
+
+def lines(rows: Sequence[Mapping[str, Any]], keys: Mapping[str, str]) -> Figure:
+    """Perplexity over bins, a panel for each of `keys`, with its title, and a line for each result."""
+    figure = Figure(figsize=(8, 4 * len(keys)), layout="constrained")
+    for axis, (key, title) in zip(figure.subplots(len(keys), squeeze=False).flat, keys.items(), strict=True):
+        draw_lines(axis, rows, key, title)
+    _legend_outside(figure)
+    return figure
+
+
+def overview(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """The bars above the breakdowns."""
+    height = 1 + 0.3 * len(rows)
+    figure = Figure(figsize=(9, height + 3 * len(BREAKDOWNS)), layout="constrained")
+    first, *others = figure.subplots(1 + len(BREAKDOWNS), height_ratios=[height, *(3 for _ in BREAKDOWNS)])
+    draw_bars(first, rows)
+    for axis, (key, title) in zip(others, BREAKDOWNS.items(), strict=True):
+        draw_lines(axis, rows, key, title)
+    if len(rows) > 1:
+        _legend_outside(figure)
+    return figure
+
+
+def draw_bars(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw a bar for each result's perplexity."""
+    lengths = [row["ppl"] if math.isfinite(row["ppl"]) else 0.0 for row in rows]  # matplotlib draws no infinity
+    drawn = axis.barh([row["name"] for row in rows], lengths)
+    axis.bar_label(drawn, [f"{row['ppl']:,.1f}" for row in rows], padding=3)
     axis.margins(x=0.12)
     axis.invert_yaxis()
     axis.set_xlabel("perplexity")
-    return figure
 
 
-def lines(summaries: Sequence[Mapping[str, Any]], key: str, xlabel: str) -> Figure:
-    """Perplexity over bins, a line for each result."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    for row in summaries:
-        axis.plot([label(each) for each in row[key]], [each["ppl"] for each in row[key]], "o-", label=row["name"])
-    axis.set(yscale="log", xlabel=xlabel, ylabel="perplexity")
+def draw_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, title: str) -> None:
+    """Draw perplexity over bins, a line for each result."""
+    for row, style in zip(rows, cycle(("o-", "s--", "^:", "D-.")), strict=False):
+        axis.plot([label(each) for each in row[key]], [each["ppl"] for each in row[key]], style, label=row["name"])
+    axis.set(yscale="log", xlabel=title, ylabel="perplexity")
     axis.grid(alpha=0.3)
-    axis.legend()
-    return figure
+
+
+def _legend_outside(figure: Figure) -> None:
+    figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="outside right upper", frameon=False)

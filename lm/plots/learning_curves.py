@@ -43,8 +43,8 @@ def learning_curves(lines: Mapping[str, Sequence[Curve]], xlabel: str) -> Figure
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    lines = sorted(ends, key=ends.__getitem__, reverse=True)
-    legend = figure.legend(handles=lines, loc="outside right upper", prop={"family": families()})
+    handles = sorted(ends, key=ends.__getitem__, reverse=True)
+    legend = figure.legend(handles=handles, loc="outside right upper", prop={"family": families()})
     legend.set_frame_on(False)
     for text in legend.get_texts():
         text.set_parse_math(False)

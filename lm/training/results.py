@@ -22,7 +22,7 @@ from lm.training.loggers import CSV, TensorBoard, tensorboard
 
 # of the config, what runs are compared by, besides the model
 COMPARED = ("optimizer", "scheduler", "regularizer", "averaging", "data", "seed")
-TRAINER = ("max_epochs", "max_steps", "gradient_clip_val", "accumulate_grad_batches", "precision")
+TRAINER = ("max_epochs", "max_steps", "gradient_clip_val", "precision")
 PATHS = {"source", "root", "cache_dir", "pretrained"}  # not compared
 NAMES = {"val": "validation", "test": "test"}
 

@@ -3,17 +3,19 @@
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
 from tests.conftest import CONF, ROOT, run
 
+help_of = cache(lambda script: run(script, "--help").stdout)
 SCRIPTS = [path.stem for path in CONF.glob("*.yaml")]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_has_purpose_examples_and_every_key_with_its_comment(script):
-    help_text = run(script, "--help").stdout
+    help_text = help_of(script)
     purpose, examples = help_text.split("\n\n")[:2]
     assert re.fullmatch(r"[A-Z][^\n]+\.", purpose)
     assert len(re.findall(rf"^  python \S*scripts/{script}\.py .*", f"{examples}\n", re.MULTILINE)) >= 2
@@ -25,7 +27,7 @@ def test_help_has_purpose_examples_and_every_key_with_its_comment(script):
 
 
 def test_help_has_the_groups_of_its_script_alone():
-    train, evaluate, generate = (run(script, "--help").stdout for script in ("train", "evaluate", "generate"))
+    train, evaluate, generate = map(help_of, ("train", "evaluate", "generate"))
     assert "  trainer [cpu]: cpu, ddp, gpu\n" in train
     assert "  evaluation/" not in train
     assert "  evaluation [full]: awd_lstm, full, pytorch_examples\n" in evaluate

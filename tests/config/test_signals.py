@@ -79,7 +79,7 @@ def test_whatever_ends_the_test_the_numbers_of_the_validation_are_written(text_f
     def interrupted(*_):
         raise SystemExit(1)  # what Lightning makes of KeyboardInterrupt
 
-    monkeypatch.setattr("lm.training.results.test_metrics", interrupted)
+    monkeypatch.setattr("lm.training.run.test_metrics", interrupted)
     with pytest.raises(SystemExit):
         train(tiny_config(text_folder, tmp_path, "trainer.max_epochs=1", *ADAM))
     metrics = json.loads((tmp_path / "metrics.json").read_text())

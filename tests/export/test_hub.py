@@ -60,7 +60,7 @@ def uploaded(ckpt, address, home, *options, **variables):
     return run("export", f"ckpt={ckpt}", "format=hub", "repo=me/model", *options, env=environment)
 
 
-@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("private", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_folder_is_uploaded_as_one_commit(trained, server, tmp_path, private):
     done = uploaded(trained("lstm"), server.address, tmp_path, f"private={str(private).lower()}", "dtype=bfloat16")
     assert (done.returncode, done.stdout) == (0, f"hub: {server.address}/me/model\n"), done.stderr
@@ -76,7 +76,9 @@ def test_the_folder_is_uploaded_as_one_commit(trained, server, tmp_path, private
     assert "hf_secret" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize(
+    "status", [pytest.param(401, marks=pytest.mark.slow), 403, pytest.param(500, marks=pytest.mark.slow)]
+)
 def test_a_refusal_is_one_line(trained, server, tmp_path, status):
     server.status = status
     done = uploaded(trained("lstm"), server.address, tmp_path)
@@ -90,6 +92,7 @@ def test_a_refusal_is_one_line(trained, server, tmp_path, status):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline mode"])
 def test_no_network_is_one_line(trained, tmp_path, variables):
     done = uploaded(trained("lstm"), "http://127.0.0.1:9", tmp_path, **variables)

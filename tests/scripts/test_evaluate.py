@@ -37,7 +37,7 @@ def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(tr
     for name in ("loss", "ppl", "tokens"):
         assert result[name] == pytest.approx(metrics[f"test/{name}"], rel=1e-6)
     assert f"{result['ppl']:.2f}" in done.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.json", "test.tensorboard"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.json", "test.png", "test.tensorboard"]
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
@@ -59,7 +59,7 @@ def test_all_methods_together_are_tuned_reported_and_drawn(trained, tmp_path, mo
     )  # in the place of the first
     events = EventAccumulator(str(tmp_path / "x.tensorboard"))
     events.Reload()
-    figures = {f"evaluation/{name}" for name in ("perplexity", "by_frequency", "by_position")}
+    figures = {f"evaluation/{name}" for name in ("perplexity", "by_frequency_rank", "by_position_in_window")}
     assert set(events.Tags()["images"]) == figures
     assert len(list((tmp_path / "x.tensorboard").iterdir())) == 1
 
@@ -217,7 +217,7 @@ def test_every_mistake_is_one_line_that_names_what_was_given(arguments, message,
 def test_results_in_a_device_have_no_figures_beside_them(trained, tmp_path, own, capsys):
     (tmp_path / "null").symlink_to("/dev/null")
     evaluate(composed("evaluate", *own, f"ckpt={trained('lstm')}", f"out={tmp_path}/null"))
-    assert "tensorboard: none" in capsys.readouterr().out
+    assert "figure: none" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["null"]
 
 

@@ -93,6 +93,7 @@ def test_runs_whose_curve_has_no_time_are_named_and_drawn_over_steps(tmp_path, c
     report(composed("report", f"runs={old}", f"plot={tmp_path}/curves.png", "x=steps"))
 
 
+@pytest.mark.slow
 def test_the_report_of_a_real_run_and_of_one_that_fails(text_folder, tmp_path):
     """Through the command line, whose paths need no quotes."""
 

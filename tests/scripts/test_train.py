@@ -193,6 +193,7 @@ def test_two_processes_train_as_typed_and_score_every_token_once(text_folder, tm
     assert (metrics["val/tokens"], metrics["test/tokens"]) == (alone["val/tokens"], alone["test/tokens"])
 
 
+@pytest.mark.slow
 def test_multirun_leaves_a_table_of_all_jobs(text_folder, tmp_path):
     arguments = small(text_folder, "trainer.max_epochs=1", "test=false", "model=lstm,transformer", "optimizer.lr=2")
     done = run("train", "-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path)

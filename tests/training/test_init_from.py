@@ -88,6 +88,7 @@ def test_a_fine_tuned_model_beats_one_from_scratch_on_a_small_text(trained, othe
     assert model.unknown("w1 novel") == ([] if vocabulary == "extend" else ["novel"])
 
 
+@pytest.mark.slow
 def test_the_command_line_changes_values_of_the_model_but_not_its_sizes(trained, other_text, tmp_path):
     common = [*small(other_text), f"init_from={trained('lstm')}", "init_vocabulary=extend", "trainer.max_steps=1"]
     vectors = "".join(f"{word} {' '.join(['0.5'] * 16)}\n" for word in ("novel", "w1"))

@@ -5,6 +5,8 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 from lm.training.results import next_commands
 from tests.conftest import run, small
 
@@ -25,6 +27,7 @@ def test_the_next_commands_name_the_run_folder_and_what_a_checkpoint_does_not_ho
     assert next_commands(tmp_path / "runs" / "one", [])["resume"] == "lm-train ckpt=runs/one"
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_trains_and_prints_commands_that_work(text_folder, tmp_path):
     done = run("train", *small(text_folder, "hydra.run.dir=run", "trainer.max_epochs=1"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,23 @@
+"""The figures of an evaluation's report."""
+
+from lm.evaluation.report import distinct, overview
+
+
+def row(name: str, loss: float) -> dict:
+    bins = [{"first": 1, "last": 10, "ppl": 2.0, "tokens": 5}, {"first": 11, "last": None, "ppl": loss, "tokens": 5}]
+    return {"name": name, "loss": loss, "ppl": loss, "by_frequency_rank": bins, "by_position_in_window": bins}
+
+
+def test_equal_results_are_drawn_once_under_the_first_name():
+    rows = distinct([row("model", 9.0), row("dynamic", 7.0), row("dynamic, temperature", 7.0), row("cache", 8.0)])
+    assert [each["name"] for each in rows] == ["model", "dynamic", "cache"]
+
+
+def test_the_legend_stands_outside_the_panels():
+    figure = overview([row("model", 9.0), row("dynamic", 7.0)])
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["model", "dynamic"]
+    left = legend.get_window_extent().x0
+    assert all(axis.get_window_extent().x1 <= left for axis in figure.axes)
+    assert not overview([row("model", 9.0)]).legends
