@@ -30,10 +30,11 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.evaluation.mixture import check_same_tokens, ensemble_title
     from lm.evaluation.ngram_evaluator import NGramEvaluator
     from lm.evaluation.perplexity import verdict
-    from lm.evaluation.report import print_report, summarize, write_figures
+    from lm.evaluation.report import distinct, overview, print_report, summarize, write_figures
     from lm.files.atomic import check_writable
     from lm.files.streams import is_stream
     from lm.ops import check_precision
+    from lm.plots import save_figure
     from lm.training.process import prepare_process
     from lm.training.results import print_details, write_json
 
@@ -87,7 +88,9 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     details |= protocols[""] if len(ckpts) == 1 else {"protocols": protocols}
     write_json(details | {"split": config.split, "results": summaries, "tuning": tried}, out)
     if summaries and has_figures:
-        write_figures(summaries, folder, picture)
+        rows = distinct(summaries)
+        write_figures(rows, folder)
+        save_figure(overview(rows), picture)
     print_report(summaries)
     if summaries and (said := verdict(summaries[0]["loss"], len(data.corpus.vocabulary))):
         print(f"model: {said}")

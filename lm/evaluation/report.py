@@ -16,7 +16,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lm.evaluation.evaluator import EvaluationResult
 from lm.evaluation.perplexity import perplexity
-from lm.plots.files import save_figure
 
 RANKS = (1, 11, 101, 1_001, 10_001)  # the lower edges of the bins; 1 is the most frequent word
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # lower edges; the number of words before a word in its window
@@ -80,16 +79,14 @@ def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
         console.print(table)
 
 
-def write_figures(summaries: Sequence[Mapping[str, Any]], folder: Path, picture: Path) -> None:
-    """Write the report's figures for TensorBoard, replacing those of an earlier evaluation, and together as a PNG."""
+def write_figures(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write the report's figures for TensorBoard, replacing those of an earlier evaluation."""
     for earlier in folder.glob("events.out.tfevents.*"):
         earlier.unlink()
-    rows = distinct(summaries)
     with SummaryWriter(str(folder)) as writer:
         writer.add_figure("evaluation/perplexity", bars(rows))
         for key, title in BREAKDOWNS.items():
             writer.add_figure(f"evaluation/{key}", lines(rows, {key: title}))
-    save_figure(overview(rows), picture)
 
 
 def distinct(summaries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

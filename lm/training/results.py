@@ -23,7 +23,7 @@ from lm.training.loggers import CSV, TensorBoard, tensorboard
 # of the config, what runs are compared by, besides the model
 COMPARED = ("optimizer", "scheduler", "regularizer", "averaging", "data", "seed")
 TRAINER = ("max_epochs", "max_steps", "gradient_clip_val", "precision")
-PATHS = {"source", "root", "cache_dir", "pretrained"}  # not compared
+NOT_COMPARED = {"source", "root", "cache_dir", "pretrained", "num_params", "num_params_of"}
 NAMES = {"val": "validation", "test": "test"}
 
 
@@ -85,10 +85,11 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {}
     for path, value in _leaves(compared):
         key, _, name = path.rpartition("/")
-        if name == "_target_":
-            if key:
-                chosen[key] = value.rpartition(".")[2]
-        elif not name.startswith("_") and value is not None and not PATHS & {*path.split("/")}:
+        if value is None or NOT_COMPARED & {*path.split("/")}:
+            continue
+        if name == "_target_" and key:
+            chosen[key] = value.rpartition(".")[2]
+        elif not name.startswith("_"):
             chosen[path] = value
     return chosen | {key: value for key in TRAINER if (value := config["trainer"].get(key)) not in (None, -1)}
 

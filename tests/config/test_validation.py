@@ -231,7 +231,7 @@ def test_hyperparameters_are_what_one_compares_runs_by():
     assert (chosen["core"], chosen["core/hidden_size"], chosen["head/tie_weights"]) == ("TransformerCore", 200, False)
     assert (chosen["optimizer"], chosen["optimizer/lr"], chosen["seed"]) == ("SGD", 5.0, 1111)
     assert chosen["max_epochs"] > 0
-    unwanted = ("callbacks", "_target_", "root", "cache_dir", "source", "devices")
+    unwanted = ("callbacks", "_target_", "data/root", "cache_dir", "source", "devices", "default_root_dir")
     assert not any(part in path for path in chosen for part in unwanted)
 
 

@@ -65,6 +65,7 @@ def test_adaptive_and_projected_models_agree_too(name, tie_weights, vocabulary, 
         assert_same(projected, session(projected, vocabulary, tmp_path / "projected.onnx"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_the_documented_loop_writes_with_onnxruntime_alone(name, trained, tmp_path):
     from scripts.export import export

@@ -89,6 +89,7 @@ def test_evaluate_takes_other_text_and_the_models_own_words(trained, tmp_path):
     assert summary["loss"] == pytest.approx(nll.mean().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_results_of_other_methods_never_overwrite_each_other(trained, tmp_path, own):
     checkpoint = shutil.copy(trained("lstm"), tmp_path / "best.ckpt")
     dynamic, cache = "evaluation/dynamic=sgd", "evaluation/cache=neural"

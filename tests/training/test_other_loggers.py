@@ -10,6 +10,7 @@ from scripts.train import train
 from tests.conftest import tiny_config
 
 
+@pytest.mark.slow
 def test_wandb_gets_curves_and_hyperparameters_offline(text_folder, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -20,6 +21,7 @@ def test_wandb_gets_curves_and_hyperparameters_offline(text_folder, tmp_path, mo
     assert all(name in written for name in (b"val/ppl", b"optimizer/lr", b"RecurrentCore"))
 
 
+@pytest.mark.slow
 def test_mlflow_gets_curves_and_hyperparameters_in_a_local_database(text_folder, tmp_path):
     pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
