@@ -119,7 +119,7 @@ SUITED = {
 
 
 OTHERS = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "mogrifier" else name  # it takes seconds
+    pytest.param(name, marks=pytest.mark.slow) if name in ("mogrifier", "modern_transformer", "awd_lstm") else name
     for name in MODELS
     if name not in ("lstm", "transformer")
 ]
