@@ -46,7 +46,9 @@ def test_wheel_has_every_module_and_config(installed):
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "explore", "generate", "score", "export", "report", "benchmark"])
 def test_console_command_prints_help(installed, name, tmp_path):
-    assert f"{name} is powered by Hydra" in command(installed, f"lm-{name}", "--help", cwd=tmp_path)
+    help_text = command(installed, f"lm-{name}", "--help", cwd=tmp_path)
+    assert f"  lm-{name} " in help_text
+    assert "Keys (KEY=VALUE):" in help_text
 
 
 @pytest.mark.parametrize("devices", [1, 2])

@@ -100,6 +100,7 @@ def test_the_keyboard_alone_reaches_a_candidate_and_puts_it_in_the_words_place(p
 def test_a_tapped_word_is_described_by_both_models(page):
     word = page.locator("#shades .unknown").bounding_box()
     page.mouse.click(word["x"] + word["width"] / 2, word["y"] + word["height"] / 2)
+    described(page, "zebra")
     assert [each.split(": ")[1] for each in page.locator("#detail h2").all_inner_texts()] == ["zebra", "zebra"]
     assert "not in the vocabulary" in page.inner_text("#detail")
     assert page.locator("#detail .candidate").count() == 20
