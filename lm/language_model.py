@@ -1,9 +1,10 @@
 """The public API, in terms of text: load a trained model, score texts, generate."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -110,9 +111,19 @@ class LanguageModel:
         words = sum(len(score.words) for score in scores)
         return perplexity(-sum(score.log_prob for score in scores) / words) if words else math.nan
 
-    def score(self, line: str, top: int = 0, eos: bool = True) -> Score:
-        """Score whitespace-separated words and, with `eos`, the end of line; list the `top` most probable for each."""
-        return self._score(IncrementalDecoder(self.model, 1), line, top, eos)
+    def score(self, line: str, top: int = 0, eos: bool = True, earlier: Score | None = None) -> Score:
+        """Score the words of a line and, with `eos`, its end; list the `top` most probable for each.
+
+        The words that it begins with in common with a line of an `earlier` score, with the same `top`, keep theirs, so
+        that a text that grows costs little.
+        """
+        words = self.words_of_line(line, eos)
+        if earlier is None or not (shared := common_length(earlier.words, words)):
+            return self._score(IncrementalDecoder(self.model, 1), words, top)
+        decoder = IncrementalDecoder.prefill(self.model, self._encode(words[: shared - 1]), 1)
+        rest = self._score(decoder, words[shared:], top, words[shared - 1])
+        columns = ("words", "known", "log_probs", "ranks", "top_log_probs")
+        return Score(*([*getattr(earlier, name)[:shared], *getattr(rest, name)] for name in columns))
 
     def score_lines(
         self, lines: Iterable[str], top: int = 0, eos: bool = True, context: str = "line"
@@ -130,19 +141,22 @@ class LanguageModel:
         decoder = IncrementalDecoder(self.model, 1)
         for line in lines:
             if context == "document":
-                yield self._score(decoder, line, top, eos)
+                yield self._score(decoder, self.words_of_line(line, eos), top)
             elif line.strip():
                 yield self.score(line, top, eos)
 
-    def _score(self, decoder: IncrementalDecoder, line: str, top: int, eos: bool) -> Score:
-        """Score a line after what a decoder has read."""
-        words = self.words_of_line(line, eos)
+    def _score(self, decoder: IncrementalDecoder, words: list[str], top: int, last: str = EOS) -> Score:
+        """Score words that follow the word `last` and, before it, what a decoder has read."""
         log_probs, ranks, top_log_probs = [], [], []
-        for targets, rows in self._decode_line(decoder, words):
+        for targets, rows in self._decode_line(decoder, words, last):
             given = rows.gather(1, targets[:, None])
             log_probs += given.squeeze(1).tolist()
             ranks += (rows > given).sum(1).add(1).tolist()
-            top_log_probs += [self._top(row, top) for row in rows]
+            highest, ids = rows.topk(min(top, len(self.vocabulary)))
+            top_log_probs += [
+                list(zip(self.vocabulary.decode(i), each, strict=True))
+                for i, each in zip(ids, highest.tolist(), strict=True)
+            ]
         return Score(words, [word in self.vocabulary for word in words], log_probs, ranks, top_log_probs)
 
     def log_probs(self, line: str, eos: bool = True) -> Tensor:
@@ -232,12 +246,19 @@ class LanguageModel:
         """The token ids `[1 + T]` of words that follow `<eos>`."""
         return self.vocabulary.encode([EOS, *words]).to(self.device)
 
-    def _decode_line(self, decoder: IncrementalDecoder, words: list[str]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Targets `[T]` and log-probabilities `[T, V]`, chunk by chunk."""
-        ids = self._encode(words)
+    def _decode_line(
+        self, decoder: IncrementalDecoder, words: list[str], last: str = EOS
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Targets `[T]` and log-probabilities `[T, V]` of words that follow `last`, chunk by chunk."""
+        ids = self.vocabulary.encode([last, *words]).to(self.device)
         for inputs, targets in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
             if len(targets):
                 yield targets.cpu(), decoder.decode(inputs[:, None]).squeeze(1).float().cpu()
+
+
+def common_length(first: Sequence[str], second: Sequence[str]) -> int:
+    """The number of words that two lists begin with in common."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
 
 
 def words_of(text: str, tokenize: bool = False) -> list[str]:

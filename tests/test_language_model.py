@@ -11,7 +11,7 @@ from lm.data import EOS, UNK, Vocabulary
 from lm.errors import UserError
 from lm.generation.config import GenerationConfig
 from lm.language_model import pieces, words_of
-from tests.conftest import make_model
+from tests.conftest import CORES, make_model
 
 
 @pytest.fixture
@@ -192,3 +192,20 @@ def test_a_vocabulary_gives_back_what_it_was_given():
 def test_a_prompt_has_the_words_of_a_file_with_its_text():
     assert words_of("\ufeffa\u2028b\r\nc <eos>\r\n\r") == ["a", "b", EOS, "c", EOS, EOS]
     assert words_of("a <eos>") == ["a", EOS]
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize(
+    ("before", "after"), [("w1 w2 w3", "w1 w2 w4 w5"), ("w1", "w1 w2"), ("w1 w2", "w1"), ("w3", "w1 w3")]
+)
+def test_a_line_that_begins_like_an_earlier_one_gets_the_scores_of_a_whole_pass(vocabulary, name, before, after):
+    model = LanguageModel(make_model(name), vocabulary)
+    whole = model.score(after, top=2)
+    grown = model.score(after, top=2, earlier=model.score(before, top=2))
+    assert grown.words == whole.words
+    assert grown.known == whole.known
+    assert grown.ranks == whole.ranks
+    assert grown.log_probs == pytest.approx(whole.log_probs, abs=1e-4)
+    assert [[word for word, _ in each] for each in grown.top_log_probs] == [
+        [word for word, _ in each] for each in whole.top_log_probs
+    ]

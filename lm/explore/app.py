@@ -22,6 +22,7 @@ from lm.language_model import LanguageModel, pieces
 from lm.models.attention_weights import has_attention
 from lm.plots import attention_maps, log_prob_heat_map
 from lm.plots.surprisal_page import filled, script_json, shown
+from lm.score import Score
 
 HERE = files("lm.explore")
 HOST = "127.0.0.1"  # nobody else may use the models, or read what is typed
@@ -59,7 +60,8 @@ class Explorer:
         self.models = list(models.values())
         self.names = list(models)
         self.text = text
-        self.scored = lru_cache(maxsize=1000)(self._scored)  # a continued or repeated line is not scored again
+        self.scored = lru_cache(maxsize=1000)(self._scored)  # a repeated line is not scored again
+        self.last: dict[int, Score] = {}  # by model; of a line that goes on, only the new words are scored
 
     async def page(self, request: Request) -> Response:
         """The page itself, with the models' names and the text to begin with."""
@@ -85,7 +87,8 @@ class Explorer:
         return [self.scored(model, line) for line in lines]
 
     def _scored(self, model: int, line: str) -> dict[str, Any]:
-        return shown(self.models[model].score(line, TOP))
+        self.last[model] = score = self.models[model].score(line, TOP, earlier=self.last.get(model))
+        return shown(score)
 
     async def continuation(self, request: Request) -> Response:
         """A sample that continues `prompt`, word by word as it is drawn."""
