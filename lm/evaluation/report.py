@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -128,17 +129,27 @@ def draw_bars(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     lengths = [row["ppl"] if math.isfinite(row["ppl"]) else 0.0 for row in rows]  # matplotlib draws no infinity
     drawn = axis.barh([row["name"] for row in rows], lengths)
     axis.bar_label(drawn, [f"{row['ppl']:,.1f}" for row in rows], padding=3)
-    axis.margins(x=0.12)
+    axis.margins(x=0.2)
     axis.invert_yaxis()
     axis.set_xlabel("perplexity")
 
 
 def draw_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, title: str) -> None:
-    """Draw perplexity over bins, a line for each result."""
-    for row, style in zip(rows, cycle(("o-", "s--", "^:", "D-.")), strict=False):
+    """Draw perplexity over bins, a line for each result of `told_apart`."""
+    for row, style in zip(told_apart(rows), cycle(("o-", "s--", "^:", "D-.")), strict=False):
         axis.plot([label(each) for each in row[key]], [each["ppl"] for each in row[key]], style, label=row["name"])
     axis.set(yscale="log", xlabel=title, ylabel="perplexity")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:,g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
+
+
+def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Few enough results for lines: those of one method, and the best of all."""
+    best = min(rows, key=lambda row: row["loss"])
+    return [row for row in rows if "," not in row["name"] or row is best]
 
 
 def _legend_outside(figure: Figure) -> None:
