@@ -1,7 +1,7 @@
 """The public API, in terms of text: load a trained model, score texts, generate."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import takewhile
@@ -17,6 +17,7 @@ from lm.checkpoints.find import find_checkpoint
 from lm.checkpoints.pretrained import read_folder
 from lm.config.checks import one_of
 from lm.config.validation import check_arguments
+from lm.data.tokenize import was_tokenized
 from lm.data.vocabulary import EOS, Vocabulary, words_of_line
 from lm.errors import UserError
 from lm.evaluation.perplexity import perplexity
@@ -60,7 +61,7 @@ class LanguageModel:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.config = config or {}
-        self.tokenize = trained_on_tokenized(self.config) if tokenize is None else tokenize
+        self.tokenize = was_tokenized(self.config.get("data")) if tokenize is None else tokenize
 
     @classmethod
     def load(cls, path: str | Path, tokenize: bool | None = None) -> "LanguageModel":
@@ -274,9 +275,3 @@ def pieces(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         yield "\n" if word == EOS else space + word
         space = "" if word == EOS else " "
-
-
-def trained_on_tokenized(config: Mapping[str, Any]) -> bool:
-    """Whether the run of this config tokenised its text; the config may be a stranger's."""
-    data = config.get("data")
-    return isinstance(data, Mapping) and data.get("tokenize") is True

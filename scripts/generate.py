@@ -8,14 +8,8 @@ from omegaconf import DictConfig
 from lm.config.script import imported, script_main
 from lm.errors import UserError
 
-OWN_KEYS = (
-    "ckpt",
-    "prompt",
-    "prompt_file",
-    "tokenize",
-    "detokenize",
-    "out",
-)  # all others are options of GenerationConfig
+# all others are options of GenerationConfig
+OWN_KEYS = ("ckpt", "prompt", "prompt_file", "tokenize", "detokenize", "out")
 
 
 def generate(config: DictConfig) -> list[str]:
@@ -48,12 +42,13 @@ def generate(config: DictConfig) -> list[str]:
         texts = [readable(text) for text, _ in found]
         print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
     elif generation.num_samples > 1 or config.detokenize:
-        samples = [model.words_of(prompt) for _ in range(generation.num_samples)]
+        words = model.words_of(prompt)
+        samples = [[*words] for _ in range(generation.num_samples)]
         with interruptible:
             for step in model.stream(prompt, generation):
-                for words, word in zip(samples, step, strict=True):
-                    words += [word] if word is not None else []
-        texts = [readable("".join(pieces(words))) for words in samples]
+                for sample, word in zip(samples, step, strict=True):
+                    sample += [word] if word is not None else []
+        texts = [readable("".join(pieces(sample))) for sample in samples]
         print_texts(texts)
     else:
         parts = []

@@ -14,21 +14,9 @@ from lm.config.overrides import check_command_line
 from lm.errors import UserError
 
 # The last part of every key that takes a path, in any script and at any depth: data.root, hydra.run.dir …
-PATHS = {
-    "ckpt",
-    "init_from",
-    "out",
-    "plot",
-    "file",
-    "prompt_file",
-    "root",
-    "cache_dir",
-    "pretrained",
-    "dir",
-    "subdir",
-    "run_dir",
-}
+PATHS = {"ckpt", "out", "plot", "file", "prompt_file", "root", "cache_dir", "pretrained", "dir", "subdir", "run_dir"}
 PATHS |= {"runs", "dirpath", "path", "filename", "save_dir", "default_root_dir", "output_subdir", "storage"}
+PATHS |= {"init_from"}
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"}
 FLAGS_WITH_VALUE |= {"--config-dir", "-cd", "--experimental-rerun", "--info", "-i"}

@@ -1,6 +1,7 @@
 """Tokenisation of plain text in the style of Wikitext: words and punctuation separated by spaces."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,11 @@ def tokenized(line: str) -> str:
         line, aggressive_dash_splits=True, escape=False, protected_patterns=PROTECTED, return_str=True
     )
     return IN_NUMBER.sub(r" @\1@ ", words)
+
+
+def was_tokenized(data: object) -> bool:
+    """Whether a run tokenised its text, by the section `data` of its config, which may be a stranger's."""
+    return isinstance(data, Mapping) and data.get("tokenize") is True
 
 
 @cache

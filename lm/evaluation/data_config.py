@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lm.config.overrides import CONF
 from lm.config.plain_data import shown
+from lm.data.tokenize import was_tokenized
 from lm.errors import UserError
 
 SIZES = ("batch_size", "bptt")  # of the training windows that dynamic evaluation takes its statistics from
@@ -30,7 +31,7 @@ def evaluated_data(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
     data = given if "_target_" in given else _as_trained(given, stored)
     if OmegaConf.is_missing(data, "root") or data.root is None:
         raise UserError(f"The text is data={data.name}, a folder of your own: say where it is by data.root=DIR.")
-    if stored.get("tokenize") is True:  # the model knows such words alone
+    if was_tokenized(stored):  # the model knows such words alone
         data.tokenize = True
     return data
 

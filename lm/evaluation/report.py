@@ -87,7 +87,7 @@ def write_figures(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     with SummaryWriter(str(folder)) as writer:
         writer.add_figure("evaluation/perplexity", bars(rows))
         for key, title in BREAKDOWNS.items():
-            writer.add_figure(f"evaluation/{key}", lines(rows, {key: title}))
+            writer.add_figure(f"evaluation/{key}", lines(rows, key, title))
 
 
 def distinct(summaries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -102,11 +102,10 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def lines(rows: Sequence[Mapping[str, Any]], keys: Mapping[str, str]) -> Figure:
-    """Perplexity over bins, a panel for each of `keys`, with its title, and a line for each result."""
-    figure = Figure(figsize=(8, 4 * len(keys)), layout="constrained")
-    for axis, (key, title) in zip(figure.subplots(len(keys), squeeze=False).flat, keys.items(), strict=True):
-        draw_lines(axis, rows, key, title)
+def lines(rows: Sequence[Mapping[str, Any]], key: str, title: str) -> Figure:
+    """Perplexity over bins."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    draw_lines(figure.subplots(), rows, key, title)
     _legend_outside(figure)
     return figure
 

@@ -26,7 +26,7 @@ from lm.score import Score
 
 HERE = files("lm.explore")
 HOST = "127.0.0.1"  # nobody else may use the models, or read what is typed
-# pages of other sites cannot read the answers, nor this page load anything from elsewhere
+# pages of other sites cannot read the answers, nor this page load anything from other hosts
 HEADERS = {"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src 'self' data:"}
 TOP = 10  # candidates for a word
 MOST_WORDS = 5000  # in a request

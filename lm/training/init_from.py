@@ -96,7 +96,8 @@ def load_weights(model: CausalLM, vocabulary: Vocabulary, trained: LanguageModel
                 "words can take new ones: give init_vocabulary=keep."
             )
         rows = torch.tensor([trained.vocabulary.id_of(word) for word in vocabulary.words])
-        weights = {name: _by_word(weight, rows, model.state_dict()[name]) for name, weight in weights.items()}
+        ours = model.state_dict()
+        weights = {name: _by_word(weight, rows, ours[name]) for name, weight in weights.items()}
         unknown = rows == trained.vocabulary.unk_id
         weights[BIAS][unknown] -= math.log(1 + new)
     try:

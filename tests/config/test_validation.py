@@ -33,7 +33,8 @@ def marked(option):
 
 
 @pytest.mark.parametrize("option", list(map(marked, options("train"))))
-def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
+def test_every_option_of_every_group_composes_and_fits_its_signatures(option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MLflow makes its database
     config = composed(option, *(["data.root=x"] if option.startswith("data=") else []))
     if "trainer" in option:
         config.trainer.accelerator = "cpu"
