@@ -33,11 +33,13 @@ def script_main(
 
         from lm.config.cli import one_line_errors
         from lm.config.command_line import prepare_command_line
+        from lm.config.completion import hide_instantiation_keys
         from lm.config.overrides import CONF, only_prints
 
         prepare_command_line(name, free_text)
         if only_prints(sys.argv[1:]):  # Hydra does, and would show a traceback where `head` has closed the pipe
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            hide_instantiation_keys()
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(one_line_errors(function))()
 
     return main
