@@ -1,4 +1,4 @@
-"""The results of a race: rows, a table, a bar chart."""
+"""The results of a race: rows, a table, a dot plot."""
 
 import os
 import platform
@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.table import Table
 
 from lm.benchmark.limits import gflops
 from lm.benchmark.race import Side
+from lm.plots.learning_curves import COLOURS
 
 # variables by which libraries are told to use fewer of them
 HOLD_BACK = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
 LIMIT = " limit"  # ends the name of the side that shows what the machine allows, see `lm.benchmark.limits`
+MARKERS = "osD^vP*X"
 INSTRUCTION_SETS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")  # those that decide how fast matrices multiply
 
 
@@ -78,14 +81,31 @@ def _cell(value: Any) -> str:
 
 
 def chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """A bar for each side but the first of its race: how many times faster it is."""
-    shown = [row for row in rows if row["side"] not in ("plain", "1 stream") and not row["side"].endswith(LIMIT)][::-1]
-    figure = Figure(figsize=(8, 1 + 0.32 * len(shown)), layout="constrained")
+    """A dot plot: a line for each race, and on it each side at how many times faster it is than the race's first.
+
+    Sides of one name have one colour and marker in all races.
+    """
+    shown = [row for row in rows if not row["side"].endswith(LIMIT)]
+    races = list(dict.fromkeys(map(_race, shown)))
+    figure = Figure(figsize=(9, 1.2 + 0.3 * len(races)), layout="constrained", facecolor="white")
     axis = figure.subplots()
-    names = [f"{row['work']}: {row['model']} {row['side']}" for row in shown]
-    bars = axis.barh(names, [row["times_faster"] for row in shown], color="#4878a8")
-    axis.bar_label(bars, fmt="%.1f ×", padding=3)
-    axis.axvline(1, color="black", linewidth=0.8)
+    for i, side in enumerate(dict.fromkeys(row["side"] for row in shown)):
+        own = [row for row in shown if row["side"] == side]
+        x, y = [row["times_faster"] for row in own], [races.index(_race(row)) for row in own]
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        axis.plot(x, y, marker, color=colour, markersize=7, alpha=0.85, label=side)
+    axis.axvline(1, color="black", linewidth=0.8, zorder=0)
+    axis.set_yticks(range(len(races)), races)
+    axis.invert_yaxis()
     axis.set(xscale="log", xlabel="times faster than the plain loop (many streams: than one)")
-    axis.margins(x=0.15)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
+
+
+def _race(row: Mapping[str, Any]) -> str:
+    return f"{row['work']}: {row['model']}" if row["model"] else row["work"]

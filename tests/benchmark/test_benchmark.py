@@ -118,7 +118,19 @@ def test_ratios_are_to_the_first_side_and_losses_of_the_last_third():
     assert (fast["memory"], fast["loss"], fast["spread"]) == (0.25, 2, 0)
     assert (plain["limit"], fast["limit"], limit["limit"]) == (None, pytest.approx(0.8), None)
     assert table([plain, fast, limit]).row_count == 3
-    assert len(chart([plain, fast, limit]).axes[0].patches) == 1
+
+
+def test_the_chart_has_a_line_for_each_race_and_a_dot_for_each_side():
+    races = [
+        {"work": "word", "model": "gru", "side": "plain", "times_faster": 1.0},
+        {"work": "word", "model": "gru", "side": "fast", "times_faster": 3.0},
+        {"work": "word", "model": "gru", "side": "fast limit", "times_faster": 4.0},
+        {"work": "corpus", "model": "", "side": "fast", "times_faster": 2.0},
+    ]
+    axis = chart(races).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["word: gru", "corpus"]
+    dots = {line.get_label(): line.get_xydata().tolist() for line in axis.lines[:2]}
+    assert dots == {"plain": [[1, 0]], "fast": [[3, 0], [2, 1]]}
 
 
 def test_the_time_to_the_plain_loops_perplexity_is_interpolated_between_validations():
