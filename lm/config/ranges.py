@@ -67,9 +67,9 @@ _KEYS = {
     _whole(0, 1000): "model.core.rounds",
     _whole(1, 20): "evaluation.ngram.order",
     _whole(1, 99): "optimizer.ns_steps",
-    _whole(1, 100): "callbacks.log_prob_heat_map.streams",
+    _whole(1, 100): "callbacks.log_prob_heat_map.lines",
     _whole(1, 1000): """
-        callbacks.log_prob_heat_map.steps callbacks.surprisal_text.words model.core.num_layers
+        callbacks.log_prob_heat_map.words callbacks.surprisal_text.words model.core.num_layers
         model.head.num_experts model.core.window""",
     _whole(1, 1024): "hydra.sweeper.n_jobs",
     _whole(1, 1024, -1): "hydra.launcher.n_jobs",

@@ -1,11 +1,11 @@
 """At each validation, samples and predictions of the model, for TensorBoard."""
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
 from lm.config.checks import above_zero, at_least
+from lm.data.corpus import Corpus
 from lm.data.datamodule import TextDataModule
 from lm.language_model import LanguageModel
 from lm.models.attention_weights import has_attention
@@ -13,6 +13,9 @@ from lm.plots import attention_maps, log_prob_heat_map, surprisal_text
 from lm.training.callbacks.fail_safe import FailSafe
 from lm.training.loggers import tensorboard
 from lm.training.module import LitLanguageModel
+
+SEARCHED = 2_000  # tokens at the beginning of the validation text
+MANY = 10  # different words
 
 
 class ValidationSample(FailSafe):
@@ -47,29 +50,24 @@ class SampleText(ValidationSample):
 
 
 class LogProbHeatMap(ValidationSample):
-    """Logs the log-probabilities at the first `steps` positions of the first `streams` of the validation text."""
+    """Logs the log-probabilities at the first `words` words of the first `lines` sentences of the validation text."""
 
-    def __init__(self, streams: int, steps: int) -> None:
-        at_least(1, streams=streams, steps=steps)
-        self.streams = streams
-        self.steps = steps
+    def __init__(self, lines: int, words: int) -> None:
+        at_least(1, lines=lines, words=words)
+        self.lines = lines
+        self.words = words
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
-        window = next(iter(data.val_dataloader()))
-        device = next(model.model.parameters()).device
-        inputs, targets = (ids[: self.steps, : self.streams].to(device) for ids in window)
-        with torch.inference_mode():
-            log_probs, _ = model.model(inputs)
-        ids = list(targets.T.clamp(min=0).cpu())
-        words = [model.vocabulary.decode(stream) for stream in ids]
-        figure = log_prob_heat_map(list(log_probs.float().cpu().unbind(1)), ids, words)
+        words = [line[: self.words] for line in sentences(data.corpus)[: self.lines]]
+        log_probs = [model.log_probs(" ".join(line), eos=False) for line in words]
+        figure = log_prob_heat_map(log_probs, list(map(model.vocabulary.encode, words)), words)
         writer.add_figure("samples/log_prob", figure, step)
 
 
 class SurprisalText(ValidationSample):
-    """Logs the first `words` of the validation text shaded by surprisal, and a Transformer's attention to them.
+    """Logs a sentence of the validation text shaded by surprisal, and a Transformer's attention to it.
 
-    The `top` most probable words are listed below each word.
+    The `top` most probable words are listed below each of its first `words` words.
     """
 
     def __init__(self, words: int, top: int) -> None:
@@ -79,10 +77,23 @@ class SurprisalText(ValidationSample):
         self.top = top
 
     def show(self, model: LanguageModel, data: TextDataModule, writer: SummaryWriter, step: int) -> None:
-        words = model.vocabulary.decode(data.corpus.valid[: self.words])
+        words = sentences(data.corpus)[0][: self.words]
         figure = surprisal_text([model.score(" ".join(words), self.top, eos=False)])
         writer.add_figure("samples/surprisal", figure, step)
         if has_attention(model.model):
             most = model.model.core.context or len(words) + 1
             read, weights = model.attention(" ".join(words[: most - 1]))
             writer.add_figure("samples/attention", attention_maps(weights, read), step)
+
+
+def sentences(corpus: Corpus) -> list[list[str]]:
+    """The words of the first lines of the validation text, those with many different words first.
+
+    A text may begin with titles and rows of asterisks, which show little of a model.
+    """
+    ids = corpus.valid[:SEARCHED]
+    ends = (ids == corpus.vocabulary.eos_id).nonzero().flatten() + 1
+    lines = [line[line != corpus.vocabulary.eos_id] for line in ids.tensor_split(ends)]
+    lines = [line for line in lines if len(line)] or [ids[:1]]
+    lines.sort(key=lambda line: -min(len(line.unique()), MANY))  # keeps the order of those with as many
+    return list(map(corpus.vocabulary.decode, lines))
