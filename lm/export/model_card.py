@@ -22,7 +22,8 @@ print(model.generate("The", max_words=50)[0])
 ```
 
 or, with `import lm.export.huggingface` and Hugging Face's
-`AutoModelForCausalLM.from_pretrained("FOLDER")` and `AutoTokenizer.from_pretrained("FOLDER")`.
+`AutoModelForCausalLM.from_pretrained("FOLDER")` and `AutoTokenizer.from_pretrained("FOLDER")`. Both need the package
+`lm`: the folder holds weights, words and a config, but no code that `trust_remote_code` could load.
 """
 
 

@@ -71,3 +71,4 @@ def test_the_comparison_is_of_all_cores_at_one_size():
     compared = config.hydra.sweeper.params.model.split(",")
     assert {*MODELS} - {*compared} == {"awd_lstm", "modern_transformer"}  # presets of cores that are compared
     assert asked_params(config) == (10_000_000, "all")
+    assert all((CONF / "learning_rate" / f"{model}_compare.yaml").exists() for model in compared)
