@@ -39,10 +39,9 @@ def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUN
 
 
 def announced_checkpoint(given: str | Path) -> Path:
-    """`find_checkpoint`, which reports on stderr what was found, if that differs from what was given."""
+    """`find_checkpoint`, which says on stderr what is about to be loaded."""
     path = find_checkpoint(given)
-    if path != Path(given).expanduser():
-        print(f"ckpt={given} is {path}", file=sys.stderr, flush=True)
+    print(f"loading {path}", file=sys.stderr, flush=True)
     return path
 
 
