@@ -115,11 +115,11 @@ class LanguageModel:
     def score(self, line: str, top: int = 0, eos: bool = True, earlier: Score | None = None) -> Score:
         """Score the words of a line and, with `eos`, its end; list the `top` most probable for each.
 
-        The words that it begins with in common with a line of an `earlier` score, with the same `top`, keep theirs, so
-        that a text that grows costs little.
+        The scores of the prefix that it has in common with an `earlier` score, which must have the same `top`, are
+        kept, so that only new words are computed.
         """
         words = self.words_of_line(line, eos)
-        if earlier is None or not (shared := common_length(earlier.words, words)):
+        if earlier is None or not (shared := common_prefix_length(earlier.words, words)):
             return self._score(IncrementalDecoder(self.model, 1), words, top)
         decoder = IncrementalDecoder.prefill(self.model, self._encode(words[: shared - 1]), 1)
         rest = self._score(decoder, words[shared:], top, words[shared - 1])
@@ -257,8 +257,8 @@ class LanguageModel:
                 yield targets.cpu(), decoder.decode(inputs[:, None]).squeeze(1).float().cpu()
 
 
-def common_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """The number of words that two lists begin with in common."""
+def common_prefix_length(first: Sequence[str], second: Sequence[str]) -> int:
+    """The length of the common prefix of two lists."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
 
 

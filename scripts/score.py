@@ -146,7 +146,7 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
     mean = perplexity(-total / len(words)) if words else math.nan
     bits = -total / math.log(2) / max(sum(scored.characters for scored in scores), 1)
     print(
-        f"text: log-probability {total:.4f} nats, {len(words)} words, perplexity {mean:,.2f}, "
+        f"text: log-probability {total:.4f} nats, {len(words)} tokens, perplexity {mean:,.2f}, "
         f"{bits:.3f} bits per character",
         file=file,
     )

@@ -31,7 +31,7 @@ def tokenized(line: str) -> str:
 
 
 def was_tokenized(data: object) -> bool:
-    """Whether a run tokenised its text, by the section `data` of its config, which may be a stranger's."""
+    """Whether a run tokenised its text, by the section `data` of its config, which may be untrusted."""
     return isinstance(data, Mapping) and data.get("tokenize") is True
 
 

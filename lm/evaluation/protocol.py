@@ -39,17 +39,17 @@ class Protocol:
         stride: int | None = None,
     ) -> "Protocol":
         """Default to the context and stride that suit `core`: a Transformer's own context and half of it."""
-        recurrent = core.context is None
+        carries_state = core.context is None
         context = context or core.context or RECURRENT_CONTEXT
-        stride = stride or (context if recurrent else max(1, context // 2))
+        stride = stride or (context if carries_state else max(1, context // 2))
         if stride > context:
             raise UserError(
                 f"evaluation.stride={stride} given, but it must be at most evaluation.context={context}: "
                 "words in between would not be scored."
             )
-        if recurrent and stride < context:
+        if carries_state and stride < context:
             raise UserError(
-                f"evaluation.stride={stride} with evaluation.context={context} given, but a recurrent model carries "
+                f"evaluation.stride={stride} with evaluation.context={context} given, but this model carries "
                 "its state through the whole text and reads nothing again: leave evaluation.stride out."
             )
         return cls(batch_size, trim, context, stride)

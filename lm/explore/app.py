@@ -108,7 +108,7 @@ class Explorer:
 
 
 def continued(model: LanguageModel, prompt: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """The text of a sample after its prompt; the first word is drawn at once, so that a mistake is one at once."""
+    """The text of a sample after its prompt; an invalid option raises at once, not when it is read."""
     context = model.words_of(prompt)
     sampled = (word for [word] in model.stream(prompt, **options) if word is not None)
     first = list(islice(sampled, 1))

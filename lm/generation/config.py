@@ -10,7 +10,10 @@ SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How to generate texts, with the names of Hugging Face's GenerationConfig where the meaning is the same."""
+    """How to generate texts, with the names of Hugging Face's GenerationConfig where the meaning is the same.
+
+    Only `length_penalty` is another one: that of Wu et al. 2016, ((5 + T) / 6)^α, with none by default.
+    """
 
     max_words: int = 100  # the most words of a text, after the prompt
     max_lines: int | None = None  # finish a text after this many `<eos>`

@@ -1,4 +1,4 @@
-"""The loss of a large output layer, in blocks of the vocabulary, so that no [N, V] logits are materialised in fp32."""
+"""The loss of a large output layer, in blocks of the vocabulary: logits in fp32 exist for one block at a time."""
 
 from collections.abc import Iterator
 from typing import Any

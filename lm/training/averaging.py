@@ -27,14 +27,14 @@ class WeightAveraging(Callback):
     restores the trained ones before samples are drawn, and waits for the GPU in every step.
 
     Args:
-        every_n_steps: optimizer steps from one averaged weight to the next; None to average those at the end of epochs.
+        every_n_steps: update the average after this many optimizer steps; None: at the end of each epoch.
     """
 
     def __init__(self, every_n_steps: int | None) -> None:
         at_least(1, every_n_steps=every_n_steps)
         self.every_n_steps = every_n_steps
         self.has_begun = False
-        self.count = 0  # of averaged weights
+        self.count = 0  # of updates
         self.others: list[Tensor] = []  # a tensor for each parameter; none before the first average
         self.is_averaged = False  # whether the model holds the average
         self.step = 0  # the last optimizer step
@@ -116,13 +116,13 @@ class WeightAveraging(Callback):
 
 
 class EMA(WeightAveraging):
-    """The exponential moving average of the weights (Polyak and Juditsky 1992; Tarvainen and Valpola 2017).
+    """The exponential moving average of the weights (Tarvainen and Valpola 2017).
 
-    The decay after `n` averaged weights is at most (1 + n) / (10 + n), as in TensorFlow, so that the first weights do
+    The decay after `n` updates is at most (1 + n) / (10 + n), as in TensorFlow, so that the first weights do
     not weigh on a short run.
 
     Args:
-        decay: the factor of the average so far: it looks back 1 / (1 - decay) averaged weights.
+        decay: the weight of the old average in an update; the effective window is 1 / (1 - decay) updates.
         every_n_steps: see `WeightAveraging`.
     """
 

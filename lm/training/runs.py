@@ -1,6 +1,6 @@
 """Run folders as data: config, results and curve of each, and which runs differ in the seed alone.
 
-A folder may be a stranger's: its files are parsed as plain data, and nothing in them is resolved or instantiated.
+A folder may be untrusted: its files are parsed as plain data, and nothing in them is resolved or instantiated.
 """
 
 import csv

@@ -51,7 +51,7 @@ def test_a_recurrent_core_scores_whole_windows_and_a_transformer_half_of_each():
 @pytest.mark.parametrize(
     ("core", "stride", "message"),
     [
-        ("lstm", 10, "a recurrent model carries its state"),
+        ("lstm", 10, "this model carries its state"),
         ("transformer", 21, r"must be at most evaluation\.context=20"),
     ],
 )

@@ -196,7 +196,7 @@ def ctrl_c(window):
         (["ckpt=x", "split=train"], "split=train given, but it must be one of valid, test"),
         (["ckpt=x", "evaluation.batch_size=many"], "evaluation.batch_size=many given, but it must be a whole number"),
         (["ckpt=x", "evaluation.temperature=0"], "temperature=0 given, but it must be at least 1e-06"),
-        (["ckpt=LSTM", "evaluation.stride=5"], "a recurrent model carries its state through the whole text"),
+        (["ckpt=LSTM", "evaluation.stride=5"], "this model carries its state through the whole text"),
         (["ckpt=LSTM", "out=FILE/x.json"], "Cannot write"),
         (["ckpt=LSTM", "out=FOLDER"], "Is a directory"),
         (["ckpt=x", "fabric.precision=64-true"], "fabric.precision=64-true given, but it must be one of 32-true"),

@@ -33,7 +33,7 @@ def test_score_prints_every_word_the_sum_and_a_figure(trained, tmp_path):
         assert float(line.split()[1]) == pytest.approx(log_prob, abs=1e-4)
         assert f"{math.exp(log_prob):.1%}  rank " in line or "<0.1%  rank " in line
     assert "(unknown: scored as <unk>)" in lines[2]
-    assert f"{expected.log_prob:.4f} nats, 4 words, perplexity {expected.perplexity:,.2f}" in done.stdout
+    assert f"{expected.log_prob:.4f} nats, 4 tokens, perplexity {expected.perplexity:,.2f}" in done.stdout
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
