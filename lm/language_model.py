@@ -28,7 +28,7 @@ from lm.generation.incremental import CHUNK, IncrementalDecoder
 from lm.generation.sampling import FINISHED, generate_ids
 from lm.models import CausalLM
 from lm.models.attention_weights import attention_weights
-from lm.score import Score
+from lm.score import Score, characters
 
 if TYPE_CHECKING:
     from lm.plots import SurprisalText
@@ -120,11 +120,11 @@ class LanguageModel:
         """
         words = self.words_of_line(line, eos)
         if earlier is None or not (shared := common_prefix_length(earlier.words, words)):
-            return self._score(IncrementalDecoder(self.model, 1), words, top)
-        decoder = IncrementalDecoder.prefill(self.model, self._encode(words[: shared - 1]), 1)
-        rest = self._score(decoder, words[shared:], top, words[shared - 1])
-        columns = ("words", "known", "log_probs", "ranks", "top_log_probs")
-        return Score(*([*getattr(earlier, name)[:shared], *getattr(rest, name)] for name in columns))
+            scored = self._score(IncrementalDecoder(self.model, 1), words, top)
+        else:
+            decoder = IncrementalDecoder.prefill(self.model, self._encode(words[: shared - 1]), 1)
+            scored = earlier.first(shared) + self._score(decoder, words[shared:], top, words[shared - 1])
+        return replace(scored, characters=characters(line))
 
     def score_lines(
         self, lines: Iterable[str], top: int = 0, eos: bool = True, context: str = "line"
@@ -141,8 +141,9 @@ class LanguageModel:
         one_of(CONTEXTS, context=context)
         decoder = IncrementalDecoder(self.model, 1)
         for line in lines:
-            if context == "document":
-                yield self._score(decoder, self.words_of_line(line, eos), top)
+            if context == "document":  # the next line follows this one's end, whether that is scored or not
+                scored = self._score(decoder, self.words_of_line(line), top).first(len(self.words_of_line(line, eos)))
+                yield replace(scored, characters=characters(line))
             elif line.strip():
                 yield self.score(line, top, eos)
 

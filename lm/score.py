@@ -16,6 +16,7 @@ class Score:
     log_probs: list[float]
     ranks: list[int]  # 1 for the most probable word
     top_log_probs: list[list[tuple[str, float]]]  # the `top` most probable words at each position, with theirs
+    characters: int = 0  # of the line as it was given, see `characters`
 
     @property
     def log_prob(self) -> float:
@@ -23,11 +24,22 @@ class Score:
         return sum(self.log_probs)
 
     @property
-    def characters(self) -> int:
-        """Of the words, with a space or the end of the line after each."""
-        return sum(len(word) + 1 for word in self.words if word != EOS) or len(self.words)
-
-    @property
     def perplexity(self) -> float:
         """Per scored word; NaN for an empty line of which nothing is scored."""
         return perplexity(-self.log_prob / len(self.words)) if self.words else math.nan
+
+    def first(self, count: int) -> "Score":
+        """That of the first `count` words."""
+        return Score(*(getattr(self, name)[:count] for name in PER_WORD))
+
+    def __add__(self, other: "Score") -> "Score":
+        """That of these words and those of `other`, which follow them."""
+        return Score(*(getattr(self, name) + getattr(other, name) for name in PER_WORD))
+
+
+PER_WORD = ("words", "known", "log_probs", "ranks", "top_log_probs")
+
+
+def characters(line: str) -> int:
+    """The number of characters of a line's words, with a space or the line's end after each."""
+    return len(" ".join(word for word in line.split() if word != EOS)) + 1

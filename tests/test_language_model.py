@@ -209,3 +209,12 @@ def test_a_line_that_begins_like_an_earlier_one_gets_the_scores_of_a_whole_pass(
     assert [[word for word, _ in each] for each in grown.top_log_probs] == [
         [word for word, _ in each] for each in whole.top_log_probs
     ]
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer_xl"])
+def test_words_of_a_document_have_one_score_whether_ends_of_lines_are_scored_or_not(name, vocabulary):
+    model = LanguageModel(make_model(name), vocabulary)
+    lines = ["w1 w2", "", "w3 w4 w5"]
+    whole = [score.log_probs for score in model.score_lines(lines, context="document")]
+    words = [score.log_probs for score in model.score_lines(lines, eos=False, context="document")]
+    assert words == [log_probs[:-1] for log_probs in whole]

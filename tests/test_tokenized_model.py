@@ -50,6 +50,11 @@ def test_the_scripts_tokenise_prompts_and_scored_texts(run_folder, capsys):
     assert len(scored.words) == len(PLAIN.split()) + 1
 
 
+def test_bits_per_character_are_of_the_text_as_it_was_given(run_folder):
+    [scored] = LanguageModel.load(run_folder).score_lines(["well-known (1,000)"])
+    assert scored.characters == len("well-known (1,000)\n")
+
+
 def test_an_evaluation_tokenises_another_text_as_the_training_did(run_folder, tmp_path):
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text(f"{PLAIN}\n" * 3)

@@ -74,7 +74,7 @@ def test_score_reads_files_the_standard_input_and_typed_text_alike(trained, tmp_
     score(config)
     assert capsys.readouterr().out == from_file
     total = LanguageModel.load(checkpoint).log_prob("w1 w2\nw3\nw4")
-    assert f"text: log-probability {total:.4f} nats, 7 words" in from_file
+    assert f"text: log-probability {total:.4f} nats, 7 tokens" in from_file
 
 
 def test_what_is_no_text_on_the_standard_input_is_one_line(trained, monkeypatch):
@@ -108,7 +108,7 @@ def test_ctrl_c_ends_a_text_that_does_not_end(trained, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", typed())
     with pytest.raises(KeyboardInterrupt, match="this is the text so far"):
         score(composed("score", f"ckpt={trained('lstm')}"))
-    assert "nats, 3 words" in capsys.readouterr().out
+    assert "nats, 3 tokens" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
