@@ -24,7 +24,7 @@ def find_checkpoint(given: str | Path, name: str = "best.ckpt", runs: Path = RUN
         key: what the path was given for, to name in messages.
     """
     if str(given) in NEWEST:
-        return _newest(str(given), runs)
+        return _newest(str(given), runs, key)
     path = Path(given).expanduser()
     if path.is_file() or any((path / name).is_file() for name in EXPORTED):
         return path
@@ -73,11 +73,11 @@ def default_output_path(path: str | Path, ending: str) -> Path:
     return path.with_name((path.name if path.is_dir() else path.stem) + ending)
 
 
-def _newest(given: str, runs: Path) -> Path:
+def _newest(given: str, runs: Path, key: str) -> Path:
     found = sorted(runs.glob(f"*/checkpoints/{NEWEST[given]}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(
-            f"ckpt={given} given, but no run in {runs} has a {NEWEST[given]}: give the path of a .ckpt file."
+            f"{key}={given} given, but no run in {runs} has a {NEWEST[given]}: give the path of a .ckpt file."
         )
     return found[-1]
 

@@ -5,35 +5,37 @@ import math
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
 from lm import LanguageModel
 from lm.data import EOS, UNK, Vocabulary
 from lm.errors import UserError
 from lm.models import CausalLM
+from lm.training import init_from
 from lm.training.init_from import load_weights
 from scripts.train import train
-from tests.conftest import mistake, run, small, small_model_config, tiny_config
+from tests.conftest import composed, mistake, run, small, small_model_config, tiny_config
 
 OURS = Vocabulary([EOS, UNK, "w1", "w2", "w3"])
 
 
-def small_model(name: str, vocabulary: Vocabulary, *overrides: str) -> CausalLM:
-    return instantiate(small_model_config(name, *overrides), vocabulary_size=len(vocabulary)).eval()
+def small_model(name: str, vocabulary: Vocabulary, *overrides: str, **values: object) -> CausalLM:
+    return instantiate(small_model_config(name, *overrides, **values), vocabulary_size=len(vocabulary)).eval()
 
 
-def trained_model(name: str, *overrides: str) -> LanguageModel:
+def trained_model(name: str, *overrides: str, **values: object) -> LanguageModel:
     torch.manual_seed(1)
-    model = small_model(name, OURS, *overrides)
+    model = small_model(name, OURS, *overrides, **values)
     torch.nn.init.normal_(model.head.decoder.bias)
     return LanguageModel(model, OURS)
 
 
-@pytest.mark.parametrize("tied", ["true", "false"])
-def test_new_words_share_the_probability_of_unk_and_the_others_keep_theirs(tied):
-    trained = trained_model("lstm", f"model.head.tie_weights={tied}")
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_new_words_share_the_probability_of_unk_and_the_others_keep_theirs(tie_weights):
+    trained = trained_model("lstm", tie_weights=tie_weights)
     extended = Vocabulary([*OURS.words, "new", "newer"])
-    model = small_model("lstm", extended, f"model.head.tie_weights={tied}")
+    model = small_model("lstm", extended, tie_weights=tie_weights)
     load_weights(model, extended, trained)
     ours = LanguageModel(model, extended)
     before, after = trained.log_probs("w1 new w3"), ours.log_probs("w1 new w3")
@@ -57,6 +59,55 @@ def test_a_head_of_clusters_takes_no_new_words():
     extended = Vocabulary([*OURS.words, "new"])
     with pytest.raises(UserError, match="init_vocabulary=keep"):
         load_weights(small_model("lstm", extended, *overrides), extended, trained)
+
+
+def test_a_model_with_tied_weights_does_not_begin_one_without():
+    trained = trained_model("lstm", tie_weights=True)
+    with pytest.raises(UserError, match="must be that of the trained model"):
+        load_weights(small_model("lstm", OURS, tie_weights=False), OURS, trained)
+
+
+# --- the config
+
+
+def adopted(monkeypatch, text_folder, *overrides: str):
+    """The config of a run with these overrides after `adopt_model`."""
+    monkeypatch.setattr(init_from, "_overrides", lambda: OverridesParser.create().parse_overrides(list(overrides)))
+    config = composed("train", *small(text_folder), "run_dir=x", "optimizer=adamw", *overrides)
+    init_from.adopt_model(config)
+    return config
+
+
+def test_the_learning_rate_is_that_of_the_trained_model_unless_one_is_given(trained, text_folder, monkeypatch, capsys):
+    ckpt = trained("transformer")
+    stored = LanguageModel.load(ckpt).config["optimizer"]
+    config = adopted(monkeypatch, text_folder, f"init_from={ckpt}")
+    assert config.optimizer.lr == stored["lr"] != composed("train", "optimizer=adamw", "run_dir=x").optimizer.lr
+    assert f"optimizer.lr={stored['lr']}, as in the training of" in capsys.readouterr().out
+    assert adopted(monkeypatch, text_folder, f"init_from={ckpt}", "optimizer.lr=3").optimizer.lr == 3
+    with pytest.raises(UserError, match=r"was trained by another optimizer .* give optimizer\.lr"):
+        adopted(monkeypatch, text_folder, f"init_from={ckpt}", "optimizer=rmsprop")
+
+
+def test_a_transformers_context_is_that_of_the_new_windows(trained, text_folder, monkeypatch):
+    config = adopted(monkeypatch, text_folder, f"init_from={trained('transformer')}", "data.bptt=9")
+    assert config.model.core.context == 9
+
+
+def test_a_resumed_run_has_its_own_model_and_does_not_need_the_trained_one(trained, text_folder, monkeypatch):
+    config = adopted(monkeypatch, text_folder, "init_from=best", f"ckpt={trained('gru')}")
+    assert config.model.core.cell == "gru"
+
+
+def test_word_vectors_are_for_new_words(trained, text_folder, monkeypatch):
+    with pytest.raises(UserError, match="give init_vocabulary=extend, too"):
+        adopted(monkeypatch, text_folder, f"init_from={trained('lstm')}", "model.embedding.pretrained=x")
+
+
+def test_the_trained_model_is_known_by_its_path(trained, text_folder, monkeypatch):
+    run = trained("lstm").parents[1]
+    monkeypatch.chdir(run.parent)
+    assert adopted(monkeypatch, text_folder, f"init_from={run.name}").init_from == str(trained("lstm"))
 
 
 # --- by scripts/train.py
@@ -115,6 +166,8 @@ def test_the_command_line_changes_values_of_the_model_but_not_its_sizes(trained,
 def test_mistakes_are_one_line(trained, text_folder):
     given = [*small(text_folder), "run_dir=x"]
     assert "No checkpoint at init_from=nowhere" in mistake(train, *given, "init_from=nowhere")
+    assert "init_vocabulary=extend given without init_from" in mistake(train, *given, "init_vocabulary=extend")
+    assert "init_from=best given, but no run" in mistake(train, *given, "init_from=best")
     assert "init_vocabulary=grow given" in mistake(
         train, *given, f"init_from={trained('lstm')}", "init_vocabulary=grow"
     )
