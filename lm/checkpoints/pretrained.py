@@ -17,6 +17,7 @@ from lm.files.atomic import atomic_folder
 from lm.models import CausalLM
 
 MODEL_TYPE = "lm"
+PRIVATE = ("logger", "callbacks", "run_dir", "ckpt", "init_from")  # of a run's config: the author's, or secret
 SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # no padding: texts of a batch must have equal length
 
 
@@ -94,6 +95,11 @@ def _stored_once(model: CausalLM) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name: weight for name, weight in weights.items() if name not in tied}, tied
 
 
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config without what is of the author's machine."""
+    return {name: _without_paths(part) for name, part in config.items() if name not in PRIVATE}
+
+
 def _without_paths(value: Any) -> Any:
     """A config in which absolute paths, which are of the author's machine, are null."""
     if isinstance(value, dict):
@@ -108,7 +114,7 @@ def _config(model: CausalLM, vocabulary: Vocabulary, config: dict[str, Any]) -> 
     ids = {"bos_token_id": vocabulary.eos_id, "eos_token_id": vocabulary.eos_id}
     sizes = {"vocab_size": len(vocabulary), "max_position_embeddings": model.core.context}
     kind = {"model_type": MODEL_TYPE, "architectures": ["LMForCausalLM"], "dtype": "float32"}
-    return kind | sizes | ids | {"tie_word_embeddings": bool(tied_names(model)), "run": _without_paths(config)}
+    return kind | sizes | ids | {"tie_word_embeddings": bool(tied_names(model)), "run": _public(config)}
 
 
 def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:

@@ -35,8 +35,12 @@ def check(config: DictConfig) -> None:
 
 
 def snapshot(config: DictConfig) -> dict[str, Any]:
-    """The config in primitive types, all interpolations resolved, with the text's folder as an absolute path."""
-    plain = OmegaConf.to_container(config, resolve=True)
+    """The config in primitive types, all interpolations resolved, with the text's folder as an absolute path.
+
+    Loggers are left out: their values may be secret, such as the address of a server with a password.
+    """
+    without_loggers = OmegaConf.masked_copy(config, [key for key in config if key != "logger"])
+    plain = OmegaConf.to_container(without_loggers, resolve=True)
     assert isinstance(plain, dict)
     plain["data"]["root"] = str(Path(plain["data"]["root"]).expanduser().absolute())
     return {str(key): value for key, value in plain.items()}

@@ -14,6 +14,7 @@ WIKITEXT = (
     "text is from Wikipedia, under CC BY-SA 3.0."
 )
 ENGLISH = ("wikitext2", "wikitext103", "ptb", "python_docs")  # names of corpora in conf/data
+FINE_TUNED = " It began with the weights of another trained model, whose data and licence count, too."
 LOADING = """```python
 from lm import LanguageModel
 
@@ -46,15 +47,17 @@ def model_card(
     corpus, core = str(model.config["data"].get("name")), model.config["model"]["core"]
     name = core.get("cell") or core["_target_"].rpartition(".")[2]
     english = {"language": "en"} if corpus in ENGLISH else {}
+    is_fine_tuned = model.config.get("init_from") is not None
     header = {"license": licence, **english, "library_name": "lm", "tags": ["language-model", "word-level", name]}
     header |= {"pipeline_tag": "text-generation", "metrics": ["perplexity"]}
+    words = "Text is tokenised by the Moses tokenizer" if model.tokenize else "Words are separated by white space"
     limits = (
-        "Words are separated by white space, and those that are not in the vocabulary are read as `<unk>`. The model "
-        "continues text like that of its corpus, follows no instructions, and repeats the corpus's biases."
+        f"{words}, and words that are not in the vocabulary are read as `<unk>`. The model continues text like that of "
+        "its corpus, follows no instructions, and repeats the corpus's biases."
     )
     parts = {
         "Model": f"Parameters: {describe_parameters(model.model)}; stored as {dtype}.",
-        "Data": _data(corpus, len(model.vocabulary), metrics or {}),
+        "Data": _data(corpus, len(model.vocabulary), metrics or {}) + (FINE_TUNED if is_fine_tuned else ""),
         "Recipe": _recipe(overrides),
         "Perplexity": _perplexities(metrics or {}, bool(model.config["data"].get("eval_trim")), dtype),
         "Limits": limits,
@@ -73,8 +76,8 @@ def _data(corpus: str, words: int, metrics: Mapping[str, Any]) -> str:
 
 
 def _recipe(overrides: Sequence[str]) -> str:
-    """The overrides without paths, which are of the author's machine."""
-    kept = [each for each in map(str, overrides) if not _is_path(each)]
+    """The overrides without loggers, which may have secrets, and paths, which are of the author's machine."""
+    kept = [each for each in map(str, overrides) if not _is_path(each) and not each.lstrip("+~").startswith("logger")]
     command = " \\\n    ".join(["python scripts/train.py", *kept])
     whole = "The whole config is `run` in `config.json`."
     return f"```bash\n{command}\n```\n\n{whole}" if overrides else whole

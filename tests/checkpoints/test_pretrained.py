@@ -260,3 +260,10 @@ def test_files_have_the_modes_of_the_umask_and_name_no_folder_of_this_machine(tr
         assert not any(
             str(place).encode() in content for place in (tmp_path.parent, Path.home(), Path(__file__).parent)
         )
+
+
+def test_what_is_of_the_authors_machine_or_may_be_secret_is_left_out(vocabulary, tmp_path):
+    secret = {"logger": {"mlflow": {"tracking_uri": "https://me:secret@host"}}, "init_from": "secret/best.ckpt"}
+    config = {"model": small_model_config("lstm"), "data": {"root": "/home/secret", "bptt": 35}, "run_dir": "secret"}
+    export_folder(make_model("lstm"), vocabulary, config | secret, tmp_path / "model")
+    assert "secret" not in (tmp_path / "model" / "config.json").read_text()

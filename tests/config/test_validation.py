@@ -226,6 +226,13 @@ def test_snapshot_is_plain_resolved_and_knows_where_the_text_is(monkeypatch, tmp
     assert "${" not in str(plain)
 
 
+def test_a_checkpoints_config_has_no_logger_whose_address_may_be_secret(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host")
+    config = composed("logger=mlflow", "run_dir=x")
+    assert "secret" in config.logger.mlflow.tracking_uri
+    assert "secret" not in str(configs.snapshot(config))
+
+
 def test_hyperparameters_are_what_one_compares_runs_by():
     chosen = hyperparameters(configs.snapshot(composed("model=transformer", "data=text", "data.root=x")))
     assert next(iter(sorted(chosen))) == "core"  # TensorBoard sorts them by name

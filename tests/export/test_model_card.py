@@ -50,6 +50,15 @@ def test_it_says_what_is_known_of_a_run(model):
     assert "| test | 1,079.50 | 245,569 | every token scored once |" in card
 
 
+def test_a_fine_tuned_model_names_its_beginning_and_a_tokenised_one_its_words(model):
+    assert "another trained model" not in model_card(model, "float32", "unknown")
+    model.config["init_from"] = "/home/me/best.ckpt"
+    model.tokenize = True
+    card = model_card(model, "float32", "unknown")
+    assert "It began with the weights of another trained model" in card
+    assert "Moses tokenizer" in card and "separated by white space" not in card
+
+
 def test_what_is_not_known_is_not_said(model):
     model.config["data"] |= {"name": "text"}
     card = model_card(model, "float32", "unknown")
@@ -59,7 +68,17 @@ def test_what_is_not_known_is_not_said(model):
     assert "language:" not in card
 
 
-@pytest.mark.parametrize("override", ["data.root=/home/me", "+x=~/text", "ckpt=last", "data.cache_dir=cache", "a=`rm`"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.root=/home/me",
+        "+x=~/text",
+        "logger.mlflow.tracking_uri=https://me:secret@host",
+        "ckpt=last",
+        "data.cache_dir=cache",
+        "a=`rm`",
+    ],
+)
 def test_paths_of_the_authors_machine_are_left_out(model, override):
     assert override not in model_card(model, "float32", "unknown", ["seed=2", override])
 
