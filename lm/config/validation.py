@@ -39,7 +39,7 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
 
     Loggers are left out: their values may be secret, such as the address of a server with a password.
     """
-    without_loggers = OmegaConf.masked_copy(config, [key for key in config if key != "logger"])
+    without_loggers = OmegaConf.masked_copy(config, [str(key) for key in config if key != "logger"])
     plain = OmegaConf.to_container(without_loggers, resolve=True)
     assert isinstance(plain, dict)
     plain["data"]["root"] = str(Path(plain["data"]["root"]).expanduser().absolute())

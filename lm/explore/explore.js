@@ -1,6 +1,7 @@
 // The page of scripts/explore.py: a text area, transparent, over the same text shaded.
 
-const MOST_CACHED_LINES = 2000;
+const MOST_CACHED_LINES = 500;
+const WORDS_AT_ONCE = 2000; // in a request; the server takes 5000
 const DWELL = 150; // milliseconds that a pointer rests on a word before it is shown, so that it can move to the candidates
 
 const [text, shades, detail, message] = ["#text", "#shades", "#detail", "#message"].map((each) => document.querySelector(each));
@@ -30,9 +31,10 @@ async function score() {
   try {
     let missing;
     while ((missing = [...new Set(lines())].filter((line) => line.trim() && !cache.has(line))).length) {
-      if (cache.size > MOST_CACHED_LINES) cache.clear();
-      const found = await (await request("score", { lines: missing })).json();
-      missing.forEach((line, i) => cache.set(line, found.map((scores) => scores[i])));
+      const some = firstLines(missing);
+      const found = await (await request("score", { lines: some })).json();
+      some.forEach((line, i) => cache.set(line, found.map((scores) => scores[i])));
+      if (cache.size > MOST_CACHED_LINES) forgetOtherLines();
       message.textContent = "";
       draw();
     }
@@ -41,6 +43,18 @@ async function score() {
   } finally {
     scoring = false;
   }
+}
+
+/** The first of the lines, one at least, as far as a request may have them. */
+function firstLines(all) {
+  let words = 0;
+  return all.filter((line, i) => (words += line.split(/\s+/).length) <= WORDS_AT_ONCE || !i);
+}
+
+/** Keep the scores of the lines on the page only. */
+function forgetOtherLines() {
+  const shown = new Set(lines());
+  for (const line of cache.keys()) if (!shown.has(line)) cache.delete(line);
 }
 
 // --- shading

@@ -3,13 +3,14 @@
 import json
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from starlette.testclient import TestClient
 
 from lm import LanguageModel
 from lm.data import EOS
-from lm.explore.app import HOST, MOST_WORDS, make_app
+from lm.explore.app import HOST, MOST_WORDS, first_words, make_app
 from scripts.explore import explore
 from tests.conftest import make_model, mistake
 
@@ -59,7 +60,8 @@ def test_a_prompt_with_its_continuation_is_what_generate_gives(client, models, p
     ("path", "content", "message"),
     [
         ("/continue", {"model": 0, "prompt": "", "temperature": 0}, "temperature=0 given, but it must be above 0"),
-        ("/continue", {"model": 0, "prompt": "", "top_q": 1}, "did you mean top_p"),
+        ("/continue", {"model": 0, "prompt": "", "num_samples": 9}, "option=num_samples given, but it must be one of"),
+        ("/continue", {"model": 0, "prompt": "", "max_words": 10**9}, "it is at most 1000 here"),
         ("/score", {"lines": ["w " * MOST_WORDS, "w"]}, f"at most {MOST_WORDS:,} are scored"),
     ],
 )
@@ -76,6 +78,36 @@ def test_figures_are_drawn_of_a_line_and_attention_of_a_transformer_alone(client
     refused = client.get("/attention.png", params={"model": 0, "line": "w1"})
     assert "only a Transformer has any" in refused.json()["error"]
     assert client.get("/other.png", params={"model": 0, "line": "w1"}).status_code == 404
+
+
+def test_attention_is_drawn_of_as_many_words_as_a_transformer_has_positions(client, models):
+    context = models["transformer"].model.core.context
+    line = " ".join(["w1"] * (context + 5))
+    assert client.get("/attention.png", params={"model": 1, "line": line}).content.startswith(b"\x89PNG")
+    assert len(first_words(models["transformer"], line, context - 1).split()) == context - 1
+
+
+def test_a_page_of_another_site_cannot_let_the_models_compute(client):
+    """A browser sends another site's JSON only after asking, but a form or plain text at once."""
+    posted = client.post("/score", content='{"lines": ["w1"]}', headers={"Content-Type": "text/plain"})
+    assert posted.status_code == 400
+    asked = client.options("/score", headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"})
+    assert asked.status_code >= 400
+    assert "access-control-allow-origin" not in asked.headers
+
+
+def test_requests_at_the_same_time_do_not_disturb_each_other(client):
+    """Attention is read by hooks, which must not see what another thread computes."""
+
+    def score(i: int) -> int:
+        return client.post("/score", json={"lines": [f"w1 w{i % 9} w2"]}).status_code
+
+    def draw(i: int) -> int:
+        return client.get("/attention.png", params={"model": 1, "line": f"w{i % 9} w2 w3 w4"}).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(work, i) for i in range(12) for work in (score, draw)]
+    assert {answer.result() for answer in answers} == {200}
 
 
 def test_a_page_of_another_name_for_this_machine_is_refused(models):
