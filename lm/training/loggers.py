@@ -1,7 +1,7 @@
 """Lightning's loggers, made fault-tolerant: a full disk does not end the run."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,8 +112,16 @@ def tensorboard(trainer: Trainer) -> TensorBoard | None:
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
 
 
-def finish(trainer: Trainer) -> None:
-    """End the run of Weights & Biases, which would go on in the next job of a multirun."""
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
-            logger.experiment.finish()
+@contextmanager
+def finished(loggers: Sequence[Logger]) -> Iterator[None]:
+    """End the run of Weights & Biases with the block, however that ends; the next job of a multirun would join it."""
+    code = 1
+    try:
+        yield
+        code = 0
+    finally:
+        if any(isinstance(logger, WandbLogger) for logger in loggers):
+            import wandb
+
+            if wandb.run is not None:
+                wandb.finish(exit_code=code)

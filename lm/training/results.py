@@ -58,15 +58,18 @@ def count_parameters(model: CausalLM) -> dict[str, int]:
     return {"parameters": sum(counts.values())} | {f"parameters/{part}": count for part, count in counts.items()}
 
 
-def log_config(trainer: Trainer, config: Mapping[str, Any]) -> None:
-    """Log the config of a new run: to TensorBoard as text, and its hyper-parameters to loggers of other projects."""
+def log_config(trainer: Trainer, config: Mapping[str, Any], is_new: bool) -> None:
+    """Log the config of a new run to TensorBoard as text, and its hyper-parameters to loggers of other projects.
+
+    A resumed run goes on in its TensorBoard, but is a new one of the others.
+    """
     if not trainer.is_global_zero:
         return
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoard):
+        if isinstance(logger, TensorBoard) and is_new:
             # below "samples" in the list of texts
             logger.log_text("settings/config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
-        elif not isinstance(logger, CSV):
+        elif not isinstance(logger, TensorBoard | CSV):
             logger.log_hyperparams(hyperparameters(config))
 
 

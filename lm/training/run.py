@@ -5,6 +5,7 @@ from pathlib import Path
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning import Trainer
 from omegaconf import DictConfig
 
 from lm.config import validation as configs
@@ -15,7 +16,7 @@ from lm.training.callbacks import TrainingTime
 from lm.training.checks import check_training_config, check_windows
 from lm.training.distributed import cluster
 from lm.training.init_from import adopt_model, begin, make_data
-from lm.training.loggers import finish
+from lm.training.loggers import finished
 from lm.training.module import LitLanguageModel
 from lm.training.process import prepare_process
 from lm.training.results import (
@@ -53,13 +54,8 @@ def run(config: DictConfig) -> dict[str, float]:
 def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the scores."""
     lightning.seed_everything(config.seed, verbose=False)
-    averaging = [instantiate(config.averaging)] if config.averaging else []
     timer = TrainingTime()
-    callbacks = [timer, *averaging, *instantiate(config.callbacks).values()]
-    loggers = list(instantiate(config.logger).values())
-    keeps_checkpoints = "checkpoint" in config.callbacks
-    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}
-    trainer = instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
+    trainer = make_trainer(config, timer)
 
     data = make_data(config)
     print_summary(data)
@@ -77,23 +73,32 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     regularizers = instantiate(config.regularizer)
     module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler, regularizers)
 
-    if resumed is None:
-        log_config(trainer, plain_config)
-    with one_line_if_not_restored(trainer, resumed):
-        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    metrics = validation_metrics(trainer)
-    checkpoint = best_checkpoint(trainer)
-    try:
-        if config.test:
-            metrics |= test_metrics(trainer, module, data)
-    finally:  # keep the validation results, however the test ends
-        if trainer.is_global_zero:
-            log_hyperparameters(trainer, plain_config, sizes, metrics)
-            length = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-            write_json(metrics | sizes | timer.metrics | length, Path(config.run_dir, METRICS_FILE))
-            best = checkpoint or "none: these are the last weights"
-            overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-            commands = next_commands(config.run_dir, overrides) if checkpoint else {}
-            print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
-        finish(trainer)
+    with finished(trainer.loggers):
+        log_config(trainer, plain_config, is_new=resumed is None)
+        with one_line_if_not_restored(trainer, resumed):
+            trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+        metrics = validation_metrics(trainer)
+        checkpoint = best_checkpoint(trainer)
+        try:
+            if config.test:
+                metrics |= test_metrics(trainer, module, data)
+        finally:  # keep the validation results, however the test ends
+            if trainer.is_global_zero:
+                log_hyperparameters(trainer, plain_config, sizes, metrics)
+                length: dict[str, float] = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+                write_json(metrics | sizes | timer.metrics | length, Path(config.run_dir, METRICS_FILE))
+                best = checkpoint or "none: these are the last weights"
+                overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+                commands = next_commands(config.run_dir, overrides) if checkpoint else {}
+                print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
     return metrics
+
+
+def make_trainer(config: DictConfig, timer: TrainingTime) -> Trainer:
+    """The trainer of a config, with its callbacks, loggers and plugins."""
+    averaging = [instantiate(config.averaging)] if config.averaging else []
+    callbacks = [timer, *averaging, *instantiate(config.callbacks).values()]
+    loggers = list(instantiate(config.logger).values())
+    keeps_checkpoints = "checkpoint" in config.callbacks
+    parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}
+    return instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)

@@ -25,6 +25,20 @@ def test_wandb_gets_curves_and_hyperparameters_offline(text_folder, tmp_path, mo
 
 
 @pytest.mark.slow
+def test_a_failed_run_of_wandb_does_not_go_on_in_the_next(text_folder, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    overrides = ["logger=wandb", "logger.wandb.offline=true", "trainer.max_epochs=1"]
+    with monkeypatch.context() as patched:
+        patched.setattr("lm.training.module.LitLanguageModel.training_step", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(tiny_config(text_folder, tmp_path / "failed", *overrides))
+    assert wandb.run is None
+    train(tiny_config(text_folder, tmp_path / "next", *overrides))
+    assert len([*tmp_path.glob("*/wandb/offline-run-*")]) == 2
+
+
+@pytest.mark.slow
 def test_mlflow_gets_curves_and_hyperparameters_in_a_local_database(text_folder, tmp_path):
     pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/mlflow.db"

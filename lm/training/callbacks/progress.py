@@ -1,5 +1,6 @@
 """A progress bar on a terminal, plain lines in a file."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -89,7 +90,9 @@ class MetricsColumn(ProgressColumn):
 
 
 def three_digits(value: float) -> str:
-    """A number without digits that say nothing: 104, 4.65, 12.2k, 0.36."""
+    """A number without digits that say nothing: 104, 4.65, 12.2k, 0.36, inf."""
+    if not math.isfinite(value):
+        return str(value)
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{three_digits(value / limit)}{suffix}"

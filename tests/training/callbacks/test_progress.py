@@ -51,7 +51,8 @@ def test_the_bar_has_the_time_left_of_the_whole_run_in_80_columns(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(104.91, "105"), (4.6531, "4.65"), (12_245, "12.2k"), (99.7, "100"), (2_088_628, "2.09M")]
+    ("value", "text"),
+    [(104.91, "105"), (4.6531, "4.65"), (12_245, "12.2k"), (99.7, "100"), (2_088_628, "2.09M"), (float("inf"), "inf")],
 )
 def test_numbers_have_three_digits(value, text):
     assert three_digits(value) == text
