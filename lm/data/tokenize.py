@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from lm.errors import UserError
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sacremoses import MosesTokenizer
 
 # left as they are: <unk> and <eos>, and what a tokenised text has already: @-@ , and 's after a space
-PROTECTED = [r"<unk>", r"<eos>", r"@[-,.]@", r"(?<=\s)'(?:s|t|re|ve|d|ll|m)(?=\s)"]
+PROTECTED = re.compile(r"(<unk>|<eos>|@[-,.]@|(?<=\s)'(?:s|t|re|ve|d|ll|m)(?=\s))")
 IN_NUMBER = re.compile(r"(?<=\d)([,.])(?=\d)")
 
 
@@ -24,10 +24,9 @@ def tokenized(line: str) -> str:
     Raises:
         UserError: the package sacremoses is missing.
     """
-    words = _moses().tokenize(
-        line, aggressive_dash_splits=True, escape=False, protected_patterns=PROTECTED, return_str=True
-    )
-    return IN_NUMBER.sub(r" @\1@ ", words)
+    moses = partial(_moses().tokenize, aggressive_dash_splits=True, escape=False, return_str=True)
+    parts = [part if i % 2 else moses(part) for i, part in enumerate(PROTECTED.split(line))]  # every other is protected
+    return IN_NUMBER.sub(r" @\1@ ", " ".join(filter(None, parts)))
 
 
 def was_tokenized(data: object) -> bool:

@@ -23,6 +23,8 @@ pytest.importorskip("sacremoses")
         ('He said: "No!"', 'He said : " No ! "'),
         ("10–12 % – about $3.50", "10 – 12 % – about $ 3 @.@ 50"),
         ("a <unk> of it <eos>", "a <unk> of it <eos>"),
+        ("Well 't is true , don't go", "Well 't is true , don 't go"),
+        ("<unk> " * 1500, ("<unk> " * 1500).strip()),
         ("", ""),
     ],
 )
