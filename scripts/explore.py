@@ -2,6 +2,7 @@
 
 import socket
 import webbrowser
+from threading import Thread
 
 from omegaconf import DictConfig
 
@@ -33,7 +34,9 @@ def explore(config: DictConfig) -> None:
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
         print(f"{address}  (Ctrl-C ends)", flush=True)
         if config.browser:
-            webbrowser.open(address)
+            Thread(
+                target=webbrowser.open, args=[address], daemon=True
+            ).start()  # one in the terminal waits for the page
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])
 
 

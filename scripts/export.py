@@ -27,6 +27,8 @@ def export(config: DictConfig) -> Path | str:
     imported()
     one_of([*ENDINGS, "hub"], format=config.format)
     one_of(DTYPES, dtype=config.dtype)
+    if config.dtype != "float32" and config.format not in ("folder", "hub"):
+        raise UserError(f"dtype={config.dtype} with format={config.format} given, but that is written as float32.")
     if config.format == "hub":
         return hub(config)
     ckpt = announced_checkpoint(config.ckpt)
@@ -61,17 +63,19 @@ def folder(model: "LanguageModel", ckpt: Path, config: DictConfig, out: Path) ->
 
 
 def run_of(ckpt: Path) -> tuple[list[str], dict[str, object]]:
-    """The overrides and metrics of the run that a checkpoint lies in; the metrics are those of best.ckpt."""
+    """The overrides and metrics of the run that a checkpoint lies in; the metrics where they are this checkpoint's."""
     import yaml
 
+    from lm.checkpoints.checkpoint import load
     from lm.training.runs import METRICS_FILE, parsed
 
     if ckpt.parent.name != "checkpoints":
         return [], {}
     run = ckpt.parent.parent
     overrides = parsed(run / ".hydra" / "overrides.yaml", yaml.safe_load)
-    metrics = parsed(run / METRICS_FILE, json.loads) if ckpt.name == "best.ckpt" else {}
-    return overrides if isinstance(overrides, list) else [], metrics if isinstance(metrics, dict) else {}
+    metrics = parsed(run / METRICS_FILE, json.loads)
+    is_of_it = isinstance(metrics, dict) and ckpt.name == "best.ckpt" and metrics.get("val/step") == load(ckpt).step
+    return overrides if isinstance(overrides, list) else [], metrics if is_of_it else {}
 
 
 def hub(config: DictConfig) -> str:

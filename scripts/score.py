@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_WORDS = 400  # in a figure
 MOST_LINES = {"text": 100, "heat_map": 12, "attention": 1}  # in a figure of each view
+PLOTTED = 10  # candidates of each word in a page; a picture shows fewer
 WORDS_BEFORE = 5  # in a list of surprising words
 STYLES = ((10, "bold red"), (7, "red"), (4, "yellow"), (-math.inf, ""))  # from this many nats of surprisal on
 
@@ -41,6 +42,12 @@ def score(config: DictConfig) -> list["Score"]:
     one_of(PRINTERS, format=config.format)
     one_of(CONTEXTS, context=config.context)
     one_of(MOST_LINES, view=config.view)
+    if config.text is not None and config.file != "-":
+        raise UserError(f"text=... and file={config.file} given: give one of them.")
+    if config.plot and config.context == "document" and config.view != "text":
+        raise UserError(
+            f"view={config.view} with context=document given, but it shows each line by itself: use view=text."
+        )
     if config.plot:  # matplotlib takes a third of a second to import
         from lm.plots import check_format
         from lm.plots.files import FORMATS
@@ -156,10 +163,10 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
 
 def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> Callable[[str], Path]:
     """Draw lines in the view that `config` names, and return a function that writes the figure to a path."""
-    from lm.plots import attention_maps, log_prob_heat_map, save_figure
+    from lm.plots import SurprisalText, attention_maps, log_prob_heat_map, save_figure
 
     if config.view == "text":
-        return model.plot("\n".join(lines), eos=config.eos).save
+        return SurprisalText(list(model.score_lines(lines, PLOTTED, config.eos, config.context))).save
     if config.view == "attention":
         words, weights = model.attention(lines[0])
         return partial(save_figure, attention_maps(weights, words))

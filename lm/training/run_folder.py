@@ -74,7 +74,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     path = Path(folder).absolute()
     for unused in _created - {path}:
         if (unused / LOCK).exists():
-            atexit.register(_remove_unused, unused)
+            atexit.register(remove_unused, unused)
     was_held = path in _held
     hold(path)
     try:
@@ -119,7 +119,8 @@ def _release(folder: Path) -> None:
         file.close()
 
 
-def _remove_unused(folder: Path) -> None:
+def remove_unused(folder: Path) -> None:
+    """Remove a run folder in which no run has begun."""
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", LOCK}:
         _release(folder)
         shutil.rmtree(folder, ignore_errors=True)

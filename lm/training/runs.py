@@ -53,6 +53,8 @@ def read_run(folder: Path, name: str) -> Row:
     if not isinstance(overrides, list) or not isinstance(results or {}, dict):
         raise UserError(f"{folder} is damaged: its overrides or its {METRICS_FILE} are of another kind.")
     curve = read_curve(folder)
+    if results and curve and curve[-1]["step"] > (_number(results.get("steps")) or math.inf):
+        results = None  # of before the run was resumed
     metrics = _so_far(curve) if results is None else results
     return {
         "job": visible(name),

@@ -194,6 +194,8 @@ def test_every_view_is_drawn(trained, tmp_path, model, view):
         (["ckpt=x", "text=a", "top=many"], "top=many given, but it must be a whole number"),
         (["ckpt=x", "text=a", "view=map"], "view=map given, but it must be one of text, heat_map, attention"),
         (["ckpt=x", "text=a", "format=xml"], "format=xml given, but it must be one of table, json, summary"),
+        (["ckpt=x", "text=a", "file=b"], "text=... and file=b given: give one of them"),
+        (["ckpt=x", "text=a", "plot=x.png", "view=heat_map", "context=document"], "it shows each line by itself"),
         (["ckpt=x", "text=a", "context=page"], "context=page given, but it must be one of line, document"),
         (["ckpt=LSTM", "text="], "There is nothing to score"),
         (["ckpt=LSTM", "file=FILE"], "There is nothing to score"),

@@ -1,6 +1,7 @@
 """`lm.train`: a training run from Python."""
 
 import json
+import signal
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +24,45 @@ def test_a_run_from_python_is_what_the_script_makes_and_returns_its_model(text_f
     again = lm.train(*small(text_folder), "trainer.max_epochs=2", f"ckpt={done.folder}")
     assert again.folder == done.folder
     assert again.metrics["val/ppl"] < done.metrics["val/ppl"]
+    assert [*(tmp_path / "runs" / "train").iterdir()] == [done.folder]
+
+
+def test_a_run_that_keeps_no_checkpoint_has_metrics_but_no_model(text_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = lm.train(*small(text_folder), "debug=one_batch")
+    assert done.model is None
+    assert done.metrics["val/ppl"] > 0
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_and_works_again_after_it(text_folder, tmp_path, monkeypatch):
+    """Lightning ignores the signal from the first one on, and exits."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise SystemExit(1)
+
+    monkeypatch.setattr("lm.training.from_python.run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lm.train(*small(text_folder))
+    assert signal.getsignal(signal.SIGINT) == before
+    assert [*(tmp_path / "runs" / "train").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("-m", "lm.train takes KEY=VALUE"),
+        ("model.core.num_heads=3", "num_heads=3 given, but it must divide"),
+        ("ckpt=nowhere", "No checkpoint at ckpt=nowhere"),
+    ],
+)
+def test_a_mistake_is_a_user_error_and_leaves_no_folder(text_folder, tmp_path, monkeypatch, override, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        lm.train(*small(text_folder), "model=transformer", override)
+    assert [path for path in (tmp_path / "runs" / "train").glob("*") if not (path / "error.txt").exists()] == []
 
 
 def test_a_mistaken_override_is_an_error_with_a_suggestion():

@@ -109,7 +109,7 @@ def test_the_unused_folder_of_a_resumed_run_is_removed_and_others_stay(tmp_path)
     (used / "metrics.json").touch()
     for folder in (unused, used):
         (folder / ".hydra").mkdir()
-        run_folder._remove_unused(folder)
+        run_folder.remove_unused(folder)
     assert not unused.exists()
     assert used.exists()
 

@@ -104,3 +104,10 @@ def test_numbers_of_another_kind_are_left_out(tmp_path):
     (run / METRICS_FILE).write_text('{"val/ppl": "many", "test/ppl": [1], "minutes": true, "parameters": 7}')
     row = read_run(run, "run")
     assert [row[name] for name in ("val/ppl", "test/ppl", "minutes", "parameters")] == [None, None, None, 7]
+
+
+def test_results_of_before_a_run_was_resumed_are_not_its_results(tmp_path):
+    run = make_run(tmp_path, loss=4.0, curve=[(10, 5.0), (20, 4.0), (30, 3.5)])
+    row = read_run(run, "run")
+    assert row["status"] == "unfinished"
+    assert (row["steps"], row["val/loss"], row["test/ppl"]) == (30, 3.5, None)
