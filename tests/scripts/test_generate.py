@@ -57,6 +57,7 @@ def test_beams_print_each_text_with_its_log_probability(trained, capsys):
         "prompt=w1 w2",
         "allow_unk=false",
     )
+    capsys.readouterr()  # the training's
     texts = generate(composed("generate", *options))
     model = LanguageModel.load(trained("transformer"))
     lines = capsys.readouterr().out.splitlines()
