@@ -60,13 +60,17 @@ def test_beams_print_each_text_with_its_log_probability(trained, capsys):
     capsys.readouterr()  # the training's
     texts = generate(composed("generate", *options))
     model = LanguageModel.load(trained("transformer"))
-    lines = capsys.readouterr().out.splitlines()
-    for i, text in enumerate(texts):
-        expected = model.log_prob(text, eos=False) - model.log_prob("w1 w2", eos=False)
-        assert lines[2 * i].split()[:3] == ["---", str(i + 1), "---"]
-        assert float(lines[2 * i].split()[3]) == pytest.approx(expected, abs=1e-3)
-        assert lines[2 * i + 1] == text
+    printed = capsys.readouterr().out
+    for number, text in enumerate(texts, start=1):
+        *_, ended = scores = [*model.score_lines(text.split("\n"), context="document")]
+        expected = sum(score.log_prob for score in scores) - ended.log_probs[-1] - model.log_prob("w1 w2", eos=False)
+        head, _, printed = printed.partition("\n")
+        assert head.split()[:3] == ["---", str(number), "---"]
+        assert float(head.split()[3]) == pytest.approx(expected, abs=1e-3)
         assert text.startswith("w1 w2")
+        assert printed.startswith(f"{text}\n")
+        printed = printed.removeprefix(f"{text}\n")
+    assert not printed
 
 
 def test_a_prompt_file_is_read_line_by_line(trained, tmp_path, capsys):
