@@ -158,7 +158,7 @@ def test_the_command_line_changes_values_of_the_model_but_not_its_sizes(trained,
         "model.core.hidden_size=8": "The weights do not fit the model",
         "model=gru": "brings its own model",
     }.items():
-        refused = run("train", *common, override, cwd=tmp_path)
+        refused = run("train", *common, "optimizer.lr=1", override, cwd=tmp_path)
         assert (refused.returncode, refused.stderr.count("Traceback")) == (1, 0), refused.stderr
         assert message in refused.stderr
 
