@@ -7,6 +7,7 @@ import yaml
 
 from lm.config.command_line import PATHS
 from lm.language_model import LanguageModel
+from lm.models.core import core_name
 from lm.models.size import describe_parameters
 
 WIKITEXT = (
@@ -45,7 +46,7 @@ def model_card(
         metrics: of the run, for this very checkpoint, from its metrics.json.
     """
     corpus, core = str(model.config["data"].get("name")), model.config["model"]["core"]
-    name = core.get("cell") or core["_target_"].rpartition(".")[2]
+    name = core_name(core)
     english = {"language": "en"} if corpus in ENGLISH else {}
     is_fine_tuned = model.config.get("init_from") is not None
     header = {"license": licence, **english, "library_name": "lm", "tags": ["language-model", "word-level", name]}

@@ -1,10 +1,17 @@
 """The interface of every core; no code outside a core depends on its kind."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from lm.models.state import State
+
+
+def core_name(config: Mapping[str, Any]) -> str:
+    """What people call the core of a config: its cell, such as lstm, or the name of its class."""
+    return config.get("cell") or config["_target_"].rpartition(".")[2]
 
 
 class Core(nn.Module, ABC):

@@ -12,7 +12,7 @@ from torch.utils.tensorboard.summary import hparams
 from lm.errors import UserError
 from lm.files.errors import explain_os_errors, os_error_reason, warn
 
-SHOWN_AS = {"train/ppl": "perplexity/train", "val/ppl": "perplexity/validation", "test/ppl": "perplexity/test"}
+SHOWN_AS = {"train/ppl": "perplexity/train", "val/ppl": "perplexity/validation", "test/ppl": "test/perplexity"}
 HIDDEN = {"epoch", "train/minutes", "train/tokens", "val/tokens", "test/tokens", "test/loss"}
 
 

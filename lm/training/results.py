@@ -17,6 +17,7 @@ from lm.config.launch import command
 from lm.evaluation.perplexity import verdict
 from lm.files.text import json_text, write_text
 from lm.models import CausalLM
+from lm.models.core import core_name
 from lm.models.size import describe_parameters, parameter_counts
 from lm.training.loggers import CSV, TensorBoard, tensorboard
 
@@ -79,7 +80,13 @@ def log_hyperparameters(
     """Log the hyper-parameters and the numbers of parameters to TensorBoard, beside the perplexities."""
     if logger := tensorboard(trainer):
         perplexities = [name for name in metrics if name.endswith("/ppl")]
-        logger.log_hyperparams(hyperparameters(config) | dict(sizes), perplexities)
+        others = hyperparameters(config) | dict(sizes)
+        # TensorBoard sorts the columns by name, capitals first, and shows the first few
+        first = {"Learning rate": others.pop("optimizer/lr"), "Model": core_name(config["model"]["core"])}
+        first |= {"Seed": others.pop("seed")}
+        if "val/ppl" in metrics:  # the best; the column of the curve has its last value, and stands behind all these
+            first["Perplexity"] = metrics["val/ppl"]
+        logger.log_hyperparams(first | others, perplexities)
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,13 +61,13 @@ def test_tensorboard_shows_curves_samples_figures_config_and_hyperparameters(run
         "speed/ms_per_batch",
         "val/loss",
     }
-    perplexities = {"perplexity/train", "perplexity/validation", "perplexity/test"}
+    perplexities = {"perplexity/train", "perplexity/validation", "test/perplexity"}
     assert set(tags["scalars"]) == expected | perplexities
     assert min(tags["scalars"]).startswith("perplexity/")  # the first group on the page
     assert {"samples/log_prob", "samples/surprisal"} == set(tags["images"])
     assert {"samples/text/text_summary", "settings/config/text_summary"} <= set(tags["tensors"])
     assert len(events.Scalars("perplexity/validation")) == 4
-    assert [tag for tag in tags["scalars"] if len(events.Scalars(tag)) == 1] == ["perplexity/test"]
+    assert [tag for tag in tags["scalars"] if len(events.Scalars(tag)) == 1] == ["test/perplexity"]
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps == sorted(set(steps))
 

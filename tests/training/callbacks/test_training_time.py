@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -76,3 +77,6 @@ def test_a_run_prints_and_stores_its_parameters_by_part(text_folder, tmp_path, c
     events.Reload()
     start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert all(f"parameters{part}".encode() in start for part in ("", "/embedding", "/core", "/head"))
+    names = re.findall(rb"[A-Za-z_/ ]{3,}", start)
+    assert all(name.encode() in start for name in ("Learning rate", "Model", "Perplexity", "Seed"))
+    assert b"optimizer/lr" not in names  # but once
