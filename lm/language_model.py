@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 from lm.checkpoints import checkpoint
 from lm.checkpoints.find import find_checkpoint
 from lm.checkpoints.pretrained import read_folder
-from lm.config.checks import one_of
+from lm.config.checks import at_least, one_of
 from lm.config.validation import check_arguments
 from lm.data.tokenize import was_tokenized
 from lm.data.vocabulary import EOS, Vocabulary, words_of_line
@@ -102,8 +102,11 @@ class LanguageModel:
         return [word for word in self.words_of(text) if word not in self.vocabulary]
 
     def log_prob(self, text: str, eos: bool = True) -> float:
-        """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently."""
-        return sum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
+        """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently.
+
+        Words that the model does not know, see `unknown`, have the probability of `<unk>`.
+        """
+        return math.fsum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
     def perplexity(self, text: str, eos: bool = True, context: str = "line") -> float:
         """Per word, and with `eos` end of line, of a text, scored as by `score_lines`; NaN if it has none."""
@@ -170,6 +173,7 @@ class LanguageModel:
 
     def next_words(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
         """The `k` most probable words after a text, each with its probability."""
+        at_least(1, k=k)
         ids = self._encode(self.words_of(text))
         decoder = IncrementalDecoder.prefill(self.model, ids[:-1], 1)
         return self._top(decoder.decode(ids[-1:, None])[0, 0].float().exp(), k)

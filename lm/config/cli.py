@@ -82,19 +82,20 @@ def reason_left_in(folder: str | Path) -> Iterator[None]:
         yield
     except BaseException as error:
         stopped = signals.received() or isinstance(error, KeyboardInterrupt)
-        _leave(STOPPED if stopped else user_error_message(error) or repr(error), folder)
+        leave(STOPPED if stopped else user_error_message(error) or repr(error), folder)
         raise
     if signals.received():
-        _leave(STOPPED, folder)
+        leave(STOPPED, folder)
 
 
 def _leave_in_job(message: str) -> None:
     """Record for the sweep's table why this job has no or incomplete results."""
     if in_multirun():
-        _leave(message, HydraConfig.get().runtime.output_dir)
+        leave(message, HydraConfig.get().runtime.output_dir)
 
 
-def _leave(message: str, folder: str | Path) -> None:
+def leave(message: str, folder: str | Path) -> None:
+    """Record in a run's folder why it has no or incomplete results."""
     with contextlib.suppress(UserError):  # report the first error, not the failure to write it
         write_text(message, Path(folder, ERROR_FILE))
 
@@ -127,5 +128,7 @@ def warn_of_unknown_words(words: list[str]) -> None:
     if words:
         from lm.files.text import visible
 
-        shown = " ".join(map(visible, dict.fromkeys(words)))
-        print(f"not in the vocabulary, read as <unk>: {shown}", file=sys.stderr)
+        shown = " ".join(f'"{visible(word)}"' for word in dict.fromkeys(words))
+        attached = any(re.search(r"\w", word) and re.search(r"[^\w]$|^[^\w]|-", word) for word in words)
+        hint = " (tokenize=true separates punctuation)" if attached else ""
+        print(f"not in the vocabulary, read as <unk>: {shown}{hint}", file=sys.stderr)

@@ -141,4 +141,5 @@ def check_ranges(config: DictConfig, skip: Collection[str] = ()) -> None:
             if each is not None and not RANGES[key].has(each):
                 text = str(each)
                 shown = text if len(text) < 50 else f"{text[:20]}..."
-                raise UserError(f"{key}={shown} given, but it must be {RANGES[key]}.")
+                kind = "a number, " if isinstance(each, str) and not RANGES[key].whole else ""
+                raise UserError(f"{key}={shown} given, but it must be {kind}{RANGES[key]}.")

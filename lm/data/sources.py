@@ -30,6 +30,8 @@ def folder(root: Path) -> Splits:
         every_split = (train.with_name(train.name.replace("train", "{train,valid,test}")) for train, *_ in complete)
         found = " and ".join(map(str, every_split))
         raise UserError(f"root={root} holds several texts, {found}: set root to a folder that holds only one.")
+    if not root.exists():
+        raise UserError(f"No text in root={root}: there is no such file or folder.")
     if not candidates:
         names = " or ".join(pattern.format(split="{train,valid,test}") for pattern in FILE_NAMES)
         packed = " (unpack the compressed files there)" if any(root.glob("*train*.*z*")) else ""

@@ -22,3 +22,7 @@ def print_summary(data: TextDataModule, splits: Collection[str] = Splits._fields
                 f"{rate:.0%} of the words of {file} are not in the vocabulary and read as <unk>, so a perplexity says "
                 "little: separate words by spaces, lower min_count, or score similar text."
             )
+    if {"train", "valid"} <= {*splits} and data.corpus.unk_rate("valid") > 0 == data.corpus.unk_rate("train"):
+        warn(
+            "<unk> is in the validation text but not in the training text, so it is not learnt: give data.min_count=2."
+        )

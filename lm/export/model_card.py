@@ -80,7 +80,7 @@ def _recipe(overrides: Sequence[str]) -> str:
     """The overrides without loggers, which may have secrets, and paths, which are of the author's machine."""
     kept = [each for each in map(str, overrides) if not _is_path(each) and not each.lstrip("+~").startswith("logger")]
     command = " \\\n    ".join(["python scripts/train.py", *kept])
-    whole = "The whole config is `run` in `config.json`."
+    whole = "The config, without loggers, callbacks and paths, is `run` in `config.json`."
     return f"```bash\n{command}\n```\n\n{whole}" if overrides else whole
 
 

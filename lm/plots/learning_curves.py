@@ -12,6 +12,7 @@ from lm.plots.labels import families, label
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-o", "--s", ":D", "-.^")  # for more lines than colours; the markers for lines of one point
 TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # in each decade of perplexity
+FEW_TICKS = (1, 2, 5)  # where there are several decades
 
 Curve = Sequence[tuple[float, float]]  # x and loss in nats of each validation
 
@@ -37,8 +38,9 @@ def learning_curves(lines: Mapping[str, Sequence[Curve]], xlabel: str) -> Figure
         axis.fill_between(x, np.exp(mean - std), np.exp(mean + std), color=colour, alpha=0.2, linewidth=0)
         ends[line] = mean[-1]
     axis.set(yscale="log", xlabel=xlabel, ylabel="validation perplexity")
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.yaxis.set_major_locator(LogLocator(subs=TICKS))
+    axis.xaxis.set_major_formatter(EngFormatter(sep="") if axis.get_xlim()[1] >= 1000 else "{x:g}")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=TICKS if high < 10 * low else FEW_TICKS))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)

@@ -99,9 +99,10 @@ def _adopt_learning_rate(config: DictConfig, trained_by: Any) -> None:
     known = trained_by if isinstance(trained_by, Mapping) else {}
     optimizer, lr = known.get("_target_"), known.get("lr")
     if optimizer != config.optimizer._target_ or not isinstance(lr, int | float):
+        theirs, ours = (str(each).rpartition(".")[2] for each in (optimizer, config.optimizer._target_))
         raise UserError(
-            f"init_from={config.init_from} was trained by another optimizer ({optimizer}) than this run's "
-            f"({config.optimizer._target_}), whose learning rate for it is unknown: give optimizer.lr."
+            f"init_from={config.init_from} was trained by {theirs}, and this run's optimizer is {ours}: give "
+            f"optimizer={theirs.lower()}, or optimizer.lr for {ours}."
         )
     config.optimizer.lr = lr
     rank_zero_only(print)(f"optimizer.lr={lr}, as in the training of {config.init_from}")

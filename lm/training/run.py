@@ -9,7 +9,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from lm.config import validation as configs
-from lm.config.cli import reason_left_in
+from lm.config.cli import STOPPED, leave, reason_left_in
 from lm.data.summary import print_summary
 from lm.training.budget import set_max_steps
 from lm.training.callbacks import TrainingTime
@@ -33,6 +33,7 @@ from lm.training.results import (
 )
 from lm.training.resume.checkpoint_io import AtomicCheckpointIO
 from lm.training.resume.choose import check_same_text, continue_run
+from lm.training.resume.graceful_stop import was_stopped
 from lm.training.resume.validation import one_line_if_not_restored
 from lm.training.run_folder import locked
 from lm.training.runs import METRICS_FILE
@@ -77,6 +78,8 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
         log_config(trainer, plain_config, is_new=resumed is None)
         with one_line_if_not_restored(trainer, resumed):
             trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+        if trainer.is_global_zero and was_stopped(trainer):
+            leave(STOPPED, config.run_dir)
         metrics = validation_metrics(trainer)
         checkpoint = best_checkpoint(trainer)
         try:

@@ -27,8 +27,9 @@ def test_files_tokens_and_the_unk_rate_are_printed_and_a_half_is_warned_of(text,
         f"valid: 4 tokens, 50.0% <unk>, of {tmp_path}/valid.txt",
         f"test: 6 tokens, 100.0% <unk>, of {tmp_path}/test.txt",
     ]
-    [warning] = printed.err.splitlines()
-    assert warning.startswith(f"Warning: 100% of the words of {tmp_path}/test.txt are not in the vocabulary")
+    of_test, of_unk = printed.err.splitlines()
+    assert of_test.startswith(f"Warning: 100% of the words of {tmp_path}/test.txt are not in the vocabulary")
+    assert "it is not learnt: give data.min_count=2" in of_unk
 
 
 def test_a_min_count_that_makes_all_words_unk_is_warned_of(text, capsys):

@@ -127,7 +127,7 @@ class PlainProgress(FailSafe, ProgressBar):
             self._print_epoch(
                 trainer,
                 f"batch {batch_idx + 1:5d}/{trainer.num_training_batches} "
-                f"| lr {logged['train/lr']:8.4g} | {logged['speed/ms_per_batch']:7.1f} ms/batch "
+                f"| lr {logged['train/lr']:9.4g} | {logged['speed/ms_per_batch']:7.1f} ms/batch "
                 f"| {logged['speed/tokens_per_second']:8,.0f} tokens/s "
                 f"| loss {logged['train/loss']:6.3f} | ppl {logged['train/ppl']:9.2f}",
             )

@@ -76,6 +76,12 @@ class GracefulStop(OnSignal):
         rank_zero_only(print)("\nStopping after the next step; press Ctrl-C again to quit at once.", flush=True)
 
 
+def was_stopped(trainer: Trainer) -> bool:
+    """Whether Ctrl-C has stopped its training."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(each, GracefulStop) and each.asked for each in callbacks)
+
+
 def any_rank(trainer: Trainer, decision: object) -> bool:
     """Whether it is true on any rank, since all must act at the same step."""
     if trainer.world_size == 1:
