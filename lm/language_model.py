@@ -1,6 +1,7 @@
 """The public API, in terms of text: load a trained model, score texts, generate."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from lm.checkpoints.pretrained import read_folder
 from lm.config.checks import at_least, one_of
 from lm.config.validation import check_arguments
 from lm.data.tokenize import was_tokenized
-from lm.data.vocabulary import EOS, Vocabulary, words_of_line
+from lm.data.vocabulary import EOS, Vocabulary, describe_unknown, words_of_line
 from lm.errors import UserError
 from lm.evaluation.perplexity import perplexity
 from lm.files.text import split_lines
@@ -41,7 +42,8 @@ class LanguageModel:
     """A CausalLM in evaluation mode, its vocabulary, and the config of the run that trained it.
 
     Generating methods take a GenerationConfig, its fields as keyword arguments, or both; keyword arguments take
-    precedence. Lines of a prompt end with `<eos>`, as in a corpus.
+    precedence. Lines of a prompt end with `<eos>`, as in a corpus. Words that the model does not know, see `unknown`,
+    are read and scored as `<unk>`; methods whose result does not show which these are warn of them.
 
     Args:
         model: maps token ids to log-probabilities.
@@ -49,6 +51,7 @@ class LanguageModel:
         config: of the run that trained the model.
         tokenize: whether texts and prompts are tokenised, as by `lm.data.tokenize`, or else are words separated by
             white space; None for what the model was trained on.
+        path: of the checkpoint or exported folder, if it was loaded from one.
     """
 
     def __init__(
@@ -57,22 +60,25 @@ class LanguageModel:
         vocabulary: Vocabulary,
         config: dict[str, Any] | None = None,
         tokenize: bool | None = None,
+        path: Path | None = None,
     ) -> None:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.config = config or {}
         self.tokenize = was_tokenized(self.config.get("data")) if tokenize is None else tokenize
+        self.path = path
 
     @classmethod
     def load(cls, path: str | Path, tokenize: bool | None = None) -> "LanguageModel":
         """The model of a checkpoint, an exported folder or a run, on the CPU; `path` as in the scripts' `ckpt=`."""
         path = find_checkpoint(path)
         stored = read_folder(path) if path.is_dir() else checkpoint.load(path)
-        return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config, tokenize)
+        return cls(checkpoint.build_model(stored), stored.vocabulary, stored.config, tokenize, path)
 
     def __repr__(self) -> str:
         core, words = type(self.model.core).__name__, len(self.vocabulary)
-        return f"LanguageModel({core}, {words:,} words, {self.num_parameters:,} parameters, {self.device})"
+        path = f", {self.path}" if self.path else ""
+        return f"LanguageModel({core}, {words:,} words, {self.num_parameters:,} parameters, {self.device}{path})"
 
     @property
     def num_parameters(self) -> int:
@@ -102,14 +108,13 @@ class LanguageModel:
         return [word for word in self.words_of(text) if word not in self.vocabulary]
 
     def log_prob(self, text: str, eos: bool = True) -> float:
-        """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently.
-
-        Words that the model does not know, see `unknown`, have the probability of `<unk>`.
-        """
+        """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently."""
+        self._warn_of_unknown(text)
         return math.fsum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
 
     def perplexity(self, text: str, eos: bool = True, context: str = "line") -> float:
         """Per word, and with `eos` end of line, of a text, scored as by `score_lines`; NaN if it has none."""
+        self._warn_of_unknown(text)
         lines = split_lines(text.removesuffix("\n"))
         scores = list(self.score_lines(lines, eos=eos, context=context))
         words = sum(len(score.words) for score in scores)
@@ -174,6 +179,7 @@ class LanguageModel:
     def next_words(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
         """The `k` most probable words after a text, each with its probability."""
         at_least(1, k=k)
+        self._warn_of_unknown(text)
         ids = self._encode(self.words_of(text))
         decoder = IncrementalDecoder.prefill(self.model, ids[:-1], 1)
         return self._top(decoder.decode(ids[-1:, None])[0, 0].float().exp(), k)
@@ -215,6 +221,7 @@ class LanguageModel:
     def generate(self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any) -> list[str]:
         """Texts that begin with `prompt`: samples or, with `num_beams`, the most probable ones of a beam search."""
         config = self._configured(config, options)
+        self._warn_of_unknown(prompt)
         if config.num_beams > 1:
             return [text for text, _ in self.beam_search(prompt, config)]
         steps = list(self.stream(prompt, config))
@@ -237,6 +244,11 @@ class LanguageModel:
             raise UserError(f"num_beams={beams} given, but the vocabulary has {len(self.vocabulary)} words: use fewer.")
         found = beam_search(self.model, self._encode(words), config, self.vocabulary, interruptible)
         return [("".join(pieces([*words, *self.vocabulary.decode(each.ids)])), each.log_prob) for each in found]
+
+    def _warn_of_unknown(self, text: str) -> None:
+        """Warn the caller of a public method."""
+        if words := self.unknown(text):
+            warnings.warn(describe_unknown(words), stacklevel=3)
 
     @staticmethod
     def _configured(config: GenerationConfig, options: dict[str, Any]) -> GenerationConfig:

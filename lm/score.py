@@ -28,6 +28,11 @@ class Score:
         """Per scored word; NaN for an empty line of which nothing is scored."""
         return perplexity(-self.log_prob / len(self.words)) if self.words else math.nan
 
+    @property
+    def unknown(self) -> list[str]:
+        """The words that were scored as `<unk>`."""
+        return [word for word, known in zip(self.words, self.known, strict=True) if not known]
+
     def first(self, count: int) -> "Score":
         """That of the first `count` words."""
         return Score(*(getattr(self, name)[:count] for name in PER_WORD))

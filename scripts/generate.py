@@ -1,5 +1,6 @@
 """Generate text with a trained model; needs nothing but its checkpoint."""
 
+import sys
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
@@ -16,9 +17,9 @@ def generate(config: DictConfig) -> list[str]:
     """Generate the texts that `config` asks for, print a single sample word by word, and return them."""
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint
-    from lm.config.cli import warn_of_unknown_words
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
+    from lm.data.vocabulary import describe_unknown
     from lm.files.atomic import check_writable
     from lm.files.text import write_text
     from lm.generation.config import GenerationConfig
@@ -33,7 +34,8 @@ def generate(config: DictConfig) -> list[str]:
     if config.out:
         check_writable(config.out)
     model = LanguageModel.load(announced_checkpoint(config.ckpt), config.tokenize)
-    warn_of_unknown_words(model.unknown(prompt))
+    if unknown := model.unknown(prompt):
+        print(describe_unknown(unknown), file=sys.stderr)
 
     readable = detokenized if config.detokenize else str
     interruptible = Interruptible()

@@ -32,6 +32,9 @@ def report(config: DictConfig) -> str:
         print(visible(mistake), file=sys.stderr)
     if not rows:
         raise UserError(f"runs={config.runs} given, but no run can be read there: give folders of scripts/train.py.")
+    if len(texts := sorted({row["text"] for row in rows})) > 1:
+        names = ", ".join(texts)
+        print(f"{len(texts)} texts, whose perplexities cannot be compared: {names}.", file=sys.stderr)
     groups = groups_of(rows)
     table = markdown(rows, groups)
     print(table, end="")

@@ -30,9 +30,9 @@ def score(config: DictConfig) -> list["Score"]:
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint
     from lm.config.checks import at_least, one_of
-    from lm.config.cli import warn_of_unknown_words
     from lm.config.signals import Interruptible
     from lm.config.validation import check_arguments
+    from lm.data.vocabulary import describe_unknown
     from lm.files.atomic import check_writable
     from lm.language_model import CONTEXTS
 
@@ -60,7 +60,8 @@ def score(config: DictConfig) -> list["Score"]:
     scores = []
     with Interruptible() as scoring:  # the text may be endless, as from `tail -f`
         for scored in model.score_lines(lines, config.top, config.eos, config.context):
-            warn_of_unknown_words([word for word, known in zip(scored.words, scored.known, strict=True) if not known])
+            if scored.unknown:
+                print(describe_unknown(scored.unknown), file=sys.stderr)
             scores.append(scored)
             PRINTERS[config.format](scored)
     totals = sys.stderr if config.format == "json" else sys.stdout

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import warnings
 
 import pytest
 import torch
 
 from lm import LanguageModel, language_model
 from lm.data import EOS, UNK, Vocabulary
+from lm.data.vocabulary import describe_unknown
 from lm.errors import UserError
 from lm.generation.config import GenerationConfig
 from lm.language_model import pieces, words_of
@@ -72,6 +74,20 @@ def test_unknown_words_are_scored_as_unk_and_marked(lstm):
     assert score.known == [True, False]
     assert score.log_probs == pytest.approx(lstm.score(f"w1 {UNK}", eos=False).log_probs)
     assert lstm.unknown("w1 zebra w2 zoo") == ["zebra", "zoo"]
+    assert score.unknown == ["zebra"]
+
+
+@pytest.mark.parametrize("method", ["log_prob", "perplexity", "next_words", "generate"])
+def test_unknown_words_are_warned_of_where_the_result_does_not_show_them(lstm, method):
+    with pytest.warns(UserWarning, match='not in the vocabulary, read as <unk>: "zebra" "zoo"$') as warned:
+        getattr(lstm, method)("w1 zebra w2 zoo zebra")
+    assert [warning.filename for warning in warned] == [__file__]
+    with warnings.catch_warnings(action="error"):
+        getattr(lstm, method)("w1 w2")
+
+
+def test_many_unknown_words_are_counted():
+    assert describe_unknown([f"x{i}" for i in range(1100)]).endswith('"x19" and 1,080 others')
 
 
 def test_lines_of_a_text_are_scored_each_by_itself(lstm):
@@ -90,6 +106,7 @@ def test_perplexity_is_per_word(lstm):
     assert score.perplexity == pytest.approx(math.exp(-sum(score.log_probs) / 3))
 
 
+@pytest.mark.filterwarnings("ignore:not in the vocabulary")
 def test_generate_gives_texts_that_begin_with_the_prompt(lstm):
     texts = lstm.generate("w1 zebra", max_words=6, num_samples=3, seed=0)
     assert len(texts) == 3

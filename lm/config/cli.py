@@ -121,14 +121,3 @@ def user_error_message(error: BaseException) -> str | None:
 def _one_line(message: str) -> str:
     """The message on one line; paths in it keep their spaces."""
     return re.sub(r"\s*\n\s*", " ", message).strip()
-
-
-def warn_of_unknown_words(words: list[str]) -> None:
-    """Print to stderr which words the model will see as `<unk>`."""
-    if words:
-        from lm.files.text import visible
-
-        shown = " ".join(f'"{visible(word)}"' for word in dict.fromkeys(words))
-        attached = any(re.search(r"\w", word) and re.search(r"[^\w]$|^[^\w]|-", word) for word in words)
-        hint = " (tokenize=true separates punctuation)" if attached else ""
-        print(f"not in the vocabulary, read as <unk>: {shown}{hint}", file=sys.stderr)

@@ -1,12 +1,13 @@
 """Words and their ids."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from lm.data.tokenize import tokenized
-from lm.files.text import BYTE_ORDER_MARK, CONTROL_CHARACTER
+from lm.files.text import BYTE_ORDER_MARK, CONTROL_CHARACTER, visible
 
 UNK = "<unk>"  # replaces every out-of-vocabulary word
 EOS = "<eos>"  # ends every line
@@ -25,6 +26,16 @@ def words_of_line(line: str, eos: bool = True, tokenize: bool = False) -> list[s
     line = line.removeprefix(BYTE_ORDER_MARK)
     words = (tokenized(line) if tokenize else line).split()
     return [*words, EOS] if eos and words[-1:] != [EOS] else words
+
+
+def describe_unknown(words: Sequence[str], longest: int = 20) -> str:
+    """A message that a model will see these words as `<unk>`; it quotes at most `longest` of them."""
+    distinct = list(dict.fromkeys(words))
+    shown = " ".join(f'"{visible(word)}"' for word in distinct[:longest])
+    more = f" and {len(distinct) - longest:,} others" if len(distinct) > longest else ""
+    attached = any(re.search(r"\w", word) and re.search(r"[^\w]$|^[^\w]|-", word) for word in distinct)
+    hint = " (tokenize=true separates punctuation)" if attached else ""
+    return f"not in the vocabulary, read as <unk>: {shown}{more}{hint}"
 
 
 class Vocabulary:

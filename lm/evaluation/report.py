@@ -64,11 +64,14 @@ def label(each: Mapping[str, Any]) -> str:
 def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
     """Print a row per result, then break down the first and the last by frequency and by position."""
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table("scored with", "values", "loss (nats)", "perplexity", "tokens scored", "seconds", "tokens/s")
+    has_values = any(row["values"] for row in summaries)
+    titles = ("loss (nats)", "perplexity", "tokens scored", "seconds", "tokens/s")
+    table = Table("scored with", *(["values"] if has_values else []), *titles)
     for row in summaries:
         values = " ".join(f"{name}={value:g}" for name, value in row["values"].items())
         numbers = f"{row['loss']:.4f}", f"{row['ppl']:,.2f}", f"{row['tokens']:,}"
-        table.add_row(row["name"], values, *numbers, f"{row['seconds']:.1f}", f"{row['tokens_per_second']:,.0f}")
+        speed = f"{row['seconds']:.1f}", f"{row['tokens_per_second']:,.0f}"
+        table.add_row(row["name"], *([values] if has_values else []), *numbers, *speed)
     console.print(table)
 
     shown = [summaries[0], *summaries[1:][-1:]]

@@ -15,6 +15,7 @@ WIKITEXT = (
     "text is from Wikipedia, under CC BY-SA 3.0."
 )
 ENGLISH = ("wikitext2", "wikitext103", "ptb", "python_docs")  # names of corpora in conf/data
+PLACEHOLDERS = {"root": "DIR", "init_from": "CKPT", "pretrained": "FILE"}  # for paths that training needs
 FINE_TUNED = " It began with the weights of another trained model, whose data and licence count, too."
 LOADING = """```python
 from lm import LanguageModel
@@ -42,7 +43,7 @@ def model_card(
         model: to describe.
         dtype: of the exported weights.
         licence: of the model, by Hugging Face's identifier.
-        overrides: the command line that it was trained with; paths are left out.
+        overrides: the command line that it was trained with; paths are left out or, like `init_from=CKPT`, replaced.
         metrics: of the run, for this very checkpoint, from its metrics.json.
     """
     corpus, core = str(model.config["data"].get("name")), model.config["model"]["core"]
@@ -57,7 +58,7 @@ def model_card(
         "its corpus, follows no instructions, and repeats the corpus's biases."
     )
     parts = {
-        "Model": f"Parameters: {describe_parameters(model.model)}; stored as {dtype}.",
+        "Model": f"Parameters: {describe_parameters(model.model)}; stored as {dtype}. {_sizes(model.config['model'])}",
         "Data": _data(corpus, len(model.vocabulary), metrics or {}) + (FINE_TUNED if is_fine_tuned else ""),
         "Recipe": _recipe(overrides),
         "Perplexity": _perplexities(metrics or {}, bool(model.config["data"].get("eval_trim")), dtype),
@@ -69,6 +70,11 @@ def model_card(
     return f"---\n{head}---\n\n# A word-level language model ({name})\n{body}"
 
 
+def _sizes(config: Mapping[str, Any]) -> str:
+    parts = {name: value for part in ("embedding", "core") for name, value in config[part].items()}
+    return ", ".join(f"`{name}={value}`" for name, value in parts.items() if type(value) is int) + "."
+
+
 def _data(corpus: str, words: int, metrics: Mapping[str, Any]) -> str:
     seen = metrics.get("train/tokens")
     training = f" Training has read {seen:,} tokens." if isinstance(seen, int) else ""
@@ -78,15 +84,20 @@ def _data(corpus: str, words: int, metrics: Mapping[str, Any]) -> str:
 
 def _recipe(overrides: Sequence[str]) -> str:
     """The overrides without loggers, which may have secrets, and paths, which are of the author's machine."""
-    kept = [each for each in map(str, overrides) if not _is_path(each) and not each.lstrip("+~").startswith("logger")]
+    kept = [each for each in map(_public, map(str, overrides)) if each]
     command = " \\\n    ".join(["python scripts/train.py", *kept])
     whole = "The config, without loggers, callbacks and paths, is `run` in `config.json`."
     return f"```bash\n{command}\n```\n\n{whole}" if overrides else whole
 
 
-def _is_path(override: str) -> bool:
+def _public(override: str) -> str | None:
+    """An override as others can use it; None if it is of no use to them."""
     key, _, value = override.partition("=")
-    return key.rpartition(".")[2] in PATHS or value.strip("'\"[").startswith(("/", "~")) or "`" in override
+    name = key.rpartition(".")[2]
+    if name in PLACEHOLDERS and value != "null":
+        return f"{key}={PLACEHOLDERS[name]}"
+    is_path = name in PATHS or value.strip("'\"[").startswith(("/", "~"))
+    return None if is_path or "`" in override or key.lstrip("+~").startswith("logger") else override
 
 
 def _perplexities(metrics: Mapping[str, Any], trim: bool, dtype: str) -> str:

@@ -1,6 +1,7 @@
 """Validation perplexity over time, tokens or steps: a line for each configuration, a band for its seeds."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def learning_curves(lines: Mapping[str, Sequence[Curve]], xlabel: str) -> Figure
         x, mean, std = mean_curve(runs)
         colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
         size = 6 if len(x) == 1 else 0
-        [line] = axis.plot(x, np.exp(mean), style, color=colour, markersize=size, label=label(name, 60))
+        [line] = axis.plot(x, np.exp(mean), style, color=colour, markersize=size, label=wrapped(name))
         axis.fill_between(x, np.exp(mean - std), np.exp(mean + std), color=colour, alpha=0.2, linewidth=0)
         ends[line] = mean[-1]
     axis.set(yscale="log", xlabel=xlabel, ylabel="validation perplexity")
@@ -52,6 +53,11 @@ def learning_curves(lines: Mapping[str, Sequence[Curve]], xlabel: str) -> Figure
         text.set_parse_math(False)
         text.set_fontsize(8)
     return figure
+
+
+def wrapped(name: str, width: int = 60, lines: int = 4) -> str:
+    """A line's label in lines of at most `width` characters."""
+    return fill(label(name, width * lines), width, max_lines=lines, placeholder=" …", break_on_hyphens=False)
 
 
 def mean_curve(runs: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

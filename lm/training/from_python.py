@@ -61,7 +61,7 @@ def _train(config: DictConfig) -> TrainedRun:
         return TrainedRun(LanguageModel.load(best) if best.exists() else None, metrics, Path(config.run_dir))
     finally:
         hydra.cfg = before
-        remove_unused(folder)  # as a resumed run leaves it
+        remove_unused(folder)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import psutil
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from lm.config.cli import ERROR_FILE
 from lm.config.launch import has_shared_name, is_first_process
 from lm.errors import UserError
 from lm.files.errors import explain_os_errors
@@ -23,7 +24,6 @@ LOCK = ".lock"
 EARLIER_SWEEP = ("multirun.yaml", "sweep.csv", "**/.hydra")  # files of an earlier sweep
 
 _held: dict[Path, TextIO] = {}
-_created: set[Path] = set()
 
 
 class RunFolder(Callback):
@@ -53,7 +53,10 @@ class RunFolder(Callback):
 
 
 def create(folder: Path) -> Path:
-    """Create a folder, with _2, _3, … appended if the name is taken, and return its path."""
+    """Create a folder, with _2, _3, … appended if the name is taken, and return its path.
+
+    When this process ends, it is removed if no run has begun to train in it: the run was refused, or resumes another.
+    """
     path, number = folder, 1
     with explain_os_errors(f"write {folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,17 +67,14 @@ def create(folder: Path) -> Path:
             except FileExistsError:
                 number += 1
                 path = folder.with_name(f"{folder.name}_{number}")
-    _created.add(path.absolute())
+    atexit.register(remove_unused, path.absolute())
     return path
 
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Lock a folder for a block; remove a folder that Hydra created but a resumed run does not use."""
+    """Lock a folder for a block."""
     path = Path(folder).absolute()
-    for unused in _created - {path}:
-        if (unused / LOCK).exists():
-            atexit.register(remove_unused, unused)
     was_held = path in _held
     hold(path)
     try:
@@ -120,7 +120,7 @@ def _release(folder: Path) -> None:
 
 
 def remove_unused(folder: Path) -> None:
-    """Remove a run folder in which no run has begun."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", LOCK}:
+    """Remove a run folder in which no run has begun to train."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", LOCK, ERROR_FILE}:
         _release(folder)
         shutil.rmtree(folder, ignore_errors=True)

@@ -58,6 +58,7 @@ def read_run(folder: Path, name: str) -> Row:
     metrics = _so_far(curve) if results is None else results
     return {
         "job": visible(name),
+        "text": visible(_name_of_text(config["data"])),
         "overrides": " ".join(map(str, overrides)),
         "seed": config.get("seed") if isinstance(config.get("seed"), int) else None,
         **{name: _number(metrics.get(name)) for name in (*SCORES, *COSTS)},
@@ -84,12 +85,16 @@ def read_curve(folder: Path) -> list[dict[str, float]]:
 
 
 def groups_of(rows: Sequence[Row]) -> list[list[Row]]:
-    """The runs that are done, those together whose configs differ in the seed alone; the best first."""
+    """The runs that are done, those together whose configs differ in the seed alone; the best of each text first."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row["status"] == DONE:
             groups.setdefault(row["config"], []).append(row)
-    return sorted(groups.values(), key=lambda group: mean_and_std(group, "val/ppl")[0] or math.inf)
+    return sorted(groups.values(), key=_text_and_ppl)
+
+
+def _text_and_ppl(group: Sequence[Row]) -> tuple[str, float]:
+    return group[0]["text"], mean_and_std(group, "val/ppl")[0] or math.inf
 
 
 def mean_and_std(group: Sequence[Row], name: str) -> tuple[float | None, float | None]:
@@ -155,10 +160,20 @@ def _so_far(curve: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the results depend on, but for the seed: without the places of logs, caches, and of a text with a name."""
     data = {name: value for name, value in config["data"].items() if name != "cache_dir"}
-    source = data.get("source")
-    if isinstance(source, dict) and source.get("_target_") != "lm.data.sources.file_or_folder":
+    if not _is_own_text(data):
         data.pop("root", None)
     return {name: value for name, value in config.items() if name not in NOT_COMPARED} | {"data": data}
+
+
+def _is_own_text(data: Mapping[str, Any]) -> bool:
+    """Whether a config's data are whatever text its root holds, not a corpus with a name."""
+    source = data.get("source")
+    return not isinstance(source, dict) or source.get("_target_") == "lm.data.sources.file_or_folder"
+
+
+def _name_of_text(data: Mapping[str, Any]) -> str:
+    name, root = data.get("name") or "text", data.get("root")
+    return f"{name} {root}" if root and _is_own_text(data) else str(name)
 
 
 def _start(name: str) -> int:

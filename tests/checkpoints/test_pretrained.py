@@ -35,7 +35,8 @@ def test_the_folder_loads_as_the_model_that_it_was(folder, checkpoint):
     assert loaded.vocabulary.words == checkpoint.vocabulary.words
     for part in ("model", "optimizer", "seed"):
         assert loaded.config[part] == checkpoint.config[part]
-    assert loaded.log_prob("w1 w2 zebra") == checkpoint.log_prob("w1 w2 zebra")
+    assert loaded.score("w1 w2 zebra") == checkpoint.score("w1 w2 zebra")
+    assert repr(loaded).endswith(f", cpu, {folder})")
 
 
 def test_hugging_face_gives_the_same_numbers_log_probabilities_and_loss(folder, checkpoint):

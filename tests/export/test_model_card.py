@@ -73,6 +73,7 @@ def test_what_is_not_known_is_not_said(model):
     "override",
     [
         "data.root=/home/me",
+        "`rm`.root=a",
         "+x=~/text",
         "logger.mlflow.tracking_uri=https://me:secret@host",
         "ckpt=last",
@@ -82,6 +83,17 @@ def test_what_is_not_known_is_not_said(model):
 )
 def test_paths_of_the_authors_machine_are_left_out(model, override):
     assert override not in model_card(model, "float32", "unknown", ["seed=2", override])
+
+
+def test_paths_that_training_needs_are_placeholders(model):
+    overrides = ["data=text", "data.root='/home/me/a b'", "init_from=best", "a.pretrained=null", "ckpt=last"]
+    card = model_card(model, "float32", "unknown", overrides)
+    command = card.split("```bash\n")[1].split("\n```")[0].replace(" \\\n   ", "")
+    assert command == "python scripts/train.py data=text data.root=DIR init_from=CKPT"
+
+
+def test_it_names_the_sizes(model):
+    assert "`embedding_size=16`, `hidden_size=16`, `num_layers=2`." in model_card(model, "float32", "unknown")
 
 
 @pytest.mark.parametrize(("name", "later"), [("best", 0), ("last", 0), ("best", 10)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from lm.plots.learning_curves import COLOURS, STYLES, learning_curves, mean_curve
+from lm.plots.learning_curves import COLOURS, STYLES, learning_curves, mean_curve, wrapped
 
 
 def test_seeds_with_validations_at_the_same_steps_have_their_mean_and_sample_deviation():
@@ -48,3 +48,11 @@ def test_colours_differ_in_lightness_from_the_white_background_and_labels_are_no
     figure.draw_without_rendering()
     assert figure.legends[0].get_texts()[0].get_text() == "lr=$x_1$ □"
     assert to_rgb(figure.get_facecolor()) == (1, 1, 1)
+
+
+def test_a_long_label_is_wrapped_and_ends_visibly():
+    name = " ".join(f"model.core.option_{i}={i}" for i in range(30))
+    lines = wrapped(name).splitlines()
+    assert name.startswith(" ".join(lines).removesuffix(" …")) and lines[-1].endswith(" …")
+    assert len(lines) == 4 and max(map(len, lines)) <= 60
+    assert wrapped("model=lstm optimizer.lr=0.01") == "model=lstm optimizer.lr=0.01"

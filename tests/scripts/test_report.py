@@ -64,6 +64,18 @@ def test_several_folders_one_of_which_is_no_run_are_read_and_each_once(runs, cap
     assert f"{runs}/nothing is no folder" in is_none
 
 
+def test_runs_of_one_text_stand_together_and_several_texts_are_warned_of(tmp_path, capsys):
+    for name, text, loss in (("0", "wikitext2", 4.5), ("1", "python_docs", 4.6), ("2", "wikitext2", 4.7)):
+        data = {"name": text, "source": {"_target_": "lm.data.sources.folder"}}
+        make_run(tmp_path / name, data=data, overrides=(f"data={text}",), loss=loss, model={"width": int(name)})
+    table = report(composed("report", f"runs={tmp_path}"))
+    assert [row[1] for row in cells(table)] == [f"`data={text}`" for text in ("python_docs", "wikitext2", "wikitext2")]
+    warning = "2 texts, whose perplexities cannot be compared: python_docs, wikitext2."
+    assert capsys.readouterr().err.splitlines() == [warning]
+    report(composed("report", f"runs=[{tmp_path}/0,{tmp_path}/2]"))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_without_runs_is_one_line(tmp_path):
     assert "no run can be read there" in mistake(report, f"runs={tmp_path}")
     assert "there must be a folder in each place" in mistake(report, "runs='[a,,b]'")

@@ -24,7 +24,6 @@ HOLD = "import sys, time; from pathlib import Path; from lm.training.run_folder 
 
 @pytest.fixture(autouse=True)
 def forget(monkeypatch):
-    monkeypatch.setattr(run_folder, "_created", set())
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"):
         monkeypatch.delenv(name, raising=False)
 
@@ -115,6 +114,16 @@ def test_the_unused_folder_of_a_resumed_run_is_removed_and_others_stay(tmp_path)
 
 
 # --- real processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", ["data.root=nowhere", "ckpt=nowhere"])
+def test_a_refused_run_leaves_no_folder_but_one_that_was_given(text_folder, tmp_path, mistake):
+    (tmp_path / "given").mkdir()
+    for folder in ([], ["hydra.run.dir=given"]):
+        assert run("train", *small(text_folder, mistake), *folder, cwd=tmp_path).returncode == 1
+    assert (tmp_path / "given").is_dir()
+    assert [*(tmp_path / "runs").rglob("*.yaml")] == []
 
 
 @pytest.mark.slow
