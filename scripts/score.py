@@ -159,7 +159,7 @@ def print_total(scores: Sequence["Score"], file: TextIO) -> None:
         file=file,
     )
     if words and not any(known for word, known in words if word != EOS):
-        print("The model knows none of these words: this is the perplexity of a row of <unk>.", file=sys.stderr)
+        print("The model knows none of these words: this is the perplexity of a sequence of <unk>.", file=sys.stderr)
 
 
 def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> Callable[[str], Path]:

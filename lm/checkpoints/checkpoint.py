@@ -81,7 +81,7 @@ def _checked_vocabulary(words: Any) -> Vocabulary:
                 "white space and control characters"
             )
         if word in seen:
-            raise UserError(f"word {i} of its vocabulary, {shown(word)}, stands there twice")
+            raise UserError(f"word {i} of its vocabulary, {shown(word)}, is duplicated")
         seen.add(word)
     if lacking := {UNK, EOS} - seen:
         raise UserError(f"its vocabulary lacks {lacking.pop()}")

@@ -16,11 +16,13 @@ from torch.overrides import TorchFunctionMode
 
 import lm.models
 from lm.config.plain_data import MAX_LENGTH, shown
+from lm.config.ranges import RANGES
 from lm.config.validation import check_arguments
 from lm.errors import UserError
 from lm.models import CausalLM, Core, Head
 
-MAX_SIZE = 2**31 - 1  # of an integer in a config
+COUNTS = ("num_layers", "rounds")  # of modules, each of which has weights
+MAX_SIZE = 2**31 - 1  # of an integer in a config, where lm.config.ranges allows no less
 
 
 def exported(is_part: Callable[[type], bool]) -> tuple[type, ...]:
@@ -122,7 +124,9 @@ def _partial(
     arguments = {name: value for name, value in config.items() if name in parameters}
     check_arguments(made, arguments, path)
     for name, value in arguments.items():
-        _check_size(value, f"{path}.{name}", longest if name == "num_layers" else MAX_SIZE, longest)
+        allowed = RANGES.get(f"{path}.{name}")
+        largest = longest if name in COUNTS else int(min(allowed.high, MAX_SIZE)) if allowed else MAX_SIZE
+        _check_size(value, f"{path}.{name}", largest, longest)
     arguments.pop("pretrained", None)  # a path on the author's machine, not needed with the stored weights
     return partial(made, **arguments)
 

@@ -120,6 +120,8 @@ class Explorer:
 
     async def figure(self, request: Request) -> Response:
         """A figure of one line: `heat_map` or `attention`."""
+        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return Response(status_code=403)  # an image in a page of another site
         view, line = request.path_params["view"], request.query_params["line"]
         model = self.models[int(request.query_params["model"])]
         if view not in ("heat_map", "attention"):

@@ -1,7 +1,10 @@
 // The page of scripts/explore.py: a text area, transparent, over the same text shaded.
 
 const MOST_CACHED_LINES = 500;
-const WORDS_AT_ONCE = 2000; // in a request; the server takes 5000
+const WORDS_AT_ONCE = 2000; // in a request of several lines
+const MOST_WORDS = 5000; // in a line, and in a request; the server takes no more
+const TOO_LONG = `Lines of more than ${MOST_WORDS} words are not scored.`;
+const PAUSE = 300; // milliseconds without a key until the figures are drawn again
 const DWELL = 150; // milliseconds that a pointer rests on a word before it is shown, so that it can move to the candidates
 
 const [text, shades, detail, message] = ["#text", "#shades", "#detail", "#message"].map((each) => document.querySelector(each));
@@ -10,6 +13,7 @@ const previous = []; // by number of line, the scores of what stood there before
 let scoring = false; // whether the server is scoring
 let continuing = null; // what aborts the continuation that streams in
 let hovering = 0; // the timer of the pointer's rest
+let drawing = 0; // the timer of the figures
 
 // --- scoring as one types
 
@@ -30,7 +34,7 @@ async function score() {
   scoring = true;
   try {
     let missing;
-    while ((missing = [...new Set(lines())].filter((line) => line.trim() && !cache.has(line))).length) {
+    while ((missing = [...new Set(lines())].filter((line) => isScored(line) && !cache.has(line))).length) {
       const some = firstLines(missing);
       const found = await (await request("score", { lines: some })).json();
       some.forEach((line, i) => cache.set(line, found.map((scores) => scores[i])));
@@ -38,6 +42,8 @@ async function score() {
       message.textContent = "";
       draw();
     }
+    const tooLong = lines().some((line) => line.trim() && !isScored(line));
+    if (tooLong || message.textContent === TOO_LONG) message.textContent = tooLong ? TOO_LONG : "";
   } catch (error) {
     message.textContent = error.message;
   } finally {
@@ -45,10 +51,19 @@ async function score() {
   }
 }
 
+function wordCount(line) {
+  return line.split(/\s+/).length;
+}
+
+/** Whether a line has words, and not too many. */
+function isScored(line) {
+  return line.trim() && wordCount(line.trim()) <= MOST_WORDS;
+}
+
 /** The first of the lines, one at least, as far as a request may have them. */
 function firstLines(all) {
   let words = 0;
-  return all.filter((line, i) => (words += line.split(/\s+/).length) <= WORDS_AT_ONCE || !i);
+  return all.filter((line, i) => (words += wordCount(line)) <= WORDS_AT_ONCE || !i);
 }
 
 /** Keep the scores of the lines on the page only. */
@@ -69,8 +84,9 @@ function draw() {
   shades.replaceChildren(...lines().map(drawnLine));
   const known = lines().flatMap((line) => (cache.get(line) ? [cache.get(line)] : []));
   const about = (model, i) => (models.length > 1 ? `${model.name}: ` : "") + summary(known.map((each) => each[i]));
-  document.querySelector("#summary").textContent = models.map(about).join(" | ");
-  describe(chosenPlace());
+  const isComplete = lines().every((line) => cache.has(line) || !isScored(line)); // else a reader would be told twice
+  if (isComplete) document.querySelector("#summary").textContent = models.map(about).join(" | ");
+  if (!detail.contains(document.activeElement)) describe(chosenPlace()); // the keyboard may be at a candidate
 }
 
 /** A line of text as shaded words; until it is scored, those that it begins with keep their shades. */
@@ -146,12 +162,14 @@ function describe({ line, place }) {
   detail.replaceChildren(...word.scores.map((score, i) => detailOf(score, place, title(i), choose)));
 }
 
-/** Put a candidate in the place of a word; in that of a line's end, before it. */
+/** Put a candidate in the place of a word, with a space between it and its neighbours; in that of a line's end, before it. */
 function replaceWord(line, word, replacement) {
+  stop();
   const start = lines().slice(0, line).join("\n").length + (line ? 1 : 0) + +word.dataset.start;
-  const written = replacement === "<eos>" ? "\n" : replacement;
-  const gap = word.classList.contains("ending") && start && !/\s/.test(text.value[start - 1]) && written !== "\n" ? " " : "";
-  text.setRangeText(gap + written, start, start + word.textContent.length, "end");
+  const end = start + word.textContent.length;
+  const gap = (neighbour) => (/^\S$/.test(neighbour ?? "") ? " " : "");
+  const written = replacement === "<eos>" ? "\n" : gap(text.value[start - 1]) + replacement + gap(text.value[end]);
+  text.setRangeText(written, start, end, "end");
   text.focus();
   score();
 }
@@ -163,7 +181,7 @@ function wordAt(event) {
 text.addEventListener("pointermove", (event) => {
   clearTimeout(hovering);
   const word = event.pointerType === "mouse" && !event.buttons && wordAt(event);
-  if (word) hovering = setTimeout(() => describe({ line: word.dataset.line, place: word.dataset.place }), DWELL);
+  if (word) hovering = setTimeout(() => describe({ line: +word.dataset.line, place: +word.dataset.place }), DWELL);
 });
 text.addEventListener("pointerleave", () => clearTimeout(hovering));
 document.addEventListener("selectionchange", () => {
@@ -195,6 +213,7 @@ async function continueText() {
     if (error.name !== "AbortError") message.textContent = error.message;
   } finally {
     if (continuing === aborter) document.querySelector("#stop").disabled = true;
+    drawFigures();
   }
 }
 
@@ -205,7 +224,13 @@ function stop() {
 
 // --- figures of a line
 
+/** Draw the open figures once nothing has changed for a while. */
 function drawFigures() {
+  clearTimeout(drawing);
+  drawing = setTimeout(drawFiguresNow, PAUSE);
+}
+
+function drawFiguresNow() {
   const line = lines()[cursor().line];
   const model = choice() === "difference" ? 0 : choice();
   for (const name of ["heat_map", "attention"]) {
@@ -213,10 +238,17 @@ function drawFigures() {
     const source = `${name}.png?${new URLSearchParams({ model, line })}`;
     const image = details.querySelector("img");
     if (name === "attention") details.hidden = !models[model].attention;
+    if (!line.trim()) forget(image);
     if (!details.open || details.hidden || !line.trim() || image.dataset.source === source) continue;
     image.dataset.source = image.src = source;
     image.alt = details.textContent.trim();
   }
+}
+
+/** Show no figure, and draw the next one whichever it is. */
+function forget(image) {
+  image.removeAttribute("src");
+  image.alt = image.dataset.source = "";
 }
 
 // --- the page
@@ -237,9 +269,16 @@ function begin() {
     input.addEventListener("input", show);
     show();
   }
-  for (const name of ["heat_map", "attention"]) document.getElementById(name).addEventListener("toggle", drawFigures);
-  text.addEventListener("input", score);
-  text.addEventListener("input", drawFigures);
+  for (const name of ["heat_map", "attention"]) {
+    const details = document.getElementById(name);
+    details.addEventListener("toggle", drawFigures);
+    details.querySelector("img").addEventListener("error", ({ target }) => {
+      forget(target);
+      message.textContent = `No figure of ${details.textContent.trim().toLowerCase()}.`;
+    });
+  }
+  for (const act of [stop, score, drawFigures]) text.addEventListener("input", act);
+  detail.addEventListener("focusin", stop); // or the word would move away from under the keyboard
   document.querySelector("#continue").addEventListener("click", continueText);
   document.querySelector("#stop").addEventListener("click", stop);
   document.addEventListener("keydown", (event) => {
@@ -256,7 +295,7 @@ function begin() {
 function explain() {
   const difference = choice() === "difference";
   drawLegend(document.querySelector(".legend"), difference ? ORANGE_TO_PURPLE : YELLOW_TO_RED);
-  document.querySelector("#low").textContent = difference ? `less probable by ${models[0].name}` : "surprisal 0";
+  document.querySelector("#low").textContent = difference ? `less probable under ${models[0].name}` : "surprisal 0";
   document.querySelector("#high").textContent = difference ? "more probable" : `${MAX_SURPRISAL} nats or more`;
 }
 

@@ -42,6 +42,10 @@ def upload(folder: Path, repo: str, private: bool) -> str:
         code = error.response.status_code
         advice = f": {LOG_IN}, with a token that may write there" if code in (401, 403) else ""
         raise UserError(f"The Hub has refused the upload to repo={repo} (HTTP {code}){advice}.") from error
+    except ValueError as error:
+        if "README.md" not in str(error):  # of which the Hub checks the header
+            raise
+        raise UserError(f"The Hub has refused the model card: give another license=. It says: {error}") from error
     except (OfflineModeIsEnabled, ConnectionError, http_error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"The Hub cannot be reached ({reason}): format=folder writes the same files here.") from error

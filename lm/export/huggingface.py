@@ -118,7 +118,7 @@ def _checked(config: LMConfig) -> object:
     """The stored config of the model, provided that nothing else would make transformers download code."""
     attention = config._attn_implementation
     if attention not in (None, "eager", "sdpa"):  # the name of a repository of kernels
-        raise UserError(f"The config is refused: attn_implementation is {shown(attention)}, which this model has not.")
+        raise UserError(f"The config is refused: this model does not support attn_implementation={shown(attention)}.")
     if getattr(config, "quantization_config", None) is not None:
         raise UserError("The config is refused: it has a quantization_config, but this model is never quantized.")
     run = getattr(config, "run", None)

@@ -1,5 +1,7 @@
 """The model card of an exported folder, in Hugging Face's format: a YAML header and Markdown, only of what is known."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,8 +85,8 @@ def _data(corpus: str, words: int, metrics: Mapping[str, Any]) -> str:
 
 
 def _recipe(overrides: Sequence[str]) -> str:
-    """The overrides without loggers, which may have secrets, and paths, which are of the author's machine."""
-    kept = [each for each in map(_public, map(str, overrides)) if each]
+    """The overrides without those of loggers and callbacks, which may have secrets, and without the author's paths."""
+    kept = [shlex.quote(each) for each in map(_public, map(str, overrides)) if each]
     command = " \\\n    ".join(["python scripts/train.py", *kept])
     whole = "The config, without loggers, callbacks and paths, is `run` in `config.json`."
     return f"```bash\n{command}\n```\n\n{whole}" if overrides else whole
@@ -96,8 +98,9 @@ def _public(override: str) -> str | None:
     name = key.rpartition(".")[2]
     if name in PLACEHOLDERS and value != "null":
         return f"{key}={PLACEHOLDERS[name]}"
-    is_path = name in PATHS or value.strip("'\"[").startswith(("/", "~"))
-    return None if is_path or "`" in override or key.lstrip("+~").startswith("logger") else override
+    has_path = name in PATHS or re.search(r"(^|[\s=:,'\"\[{(])[/~]", value)
+    is_private = key.lstrip("+~").startswith(("logger", "callbacks"))
+    return None if has_path or is_private or "`" in override else override
 
 
 def _perplexities(metrics: Mapping[str, Any], trim: bool, dtype: str) -> str:

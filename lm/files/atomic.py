@@ -45,7 +45,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to write files into, which takes the name `path` when the block ends without an error."""
     target = path.resolve()
     if is_stream(path) or target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise FileExistsError(errno.EEXIST, "something stands there, give another folder or delete it", str(path))
+        reason = "it exists and is not an empty folder: give another folder or delete it"
+        raise FileExistsError(errno.EEXIST, reason, str(path))
     with temporary(target.parent) as unfinished:
         unfinished.mkdir()
         yield unfinished

@@ -9,7 +9,7 @@ from torch import Tensor
 from lm.errors import UserError
 from lm.models import CausalLM, State, map_state
 
-CHUNK = 128  # positions decoded at a time, which bounds memory to [CHUNK, V] log-probabilities
+CHUNK = 128  # positions decoded at a time, which bounds memory: [CHUNK, V] log-probabilities, [CHUNK, T] attention
 
 
 class IncrementalDecoder:
@@ -31,7 +31,8 @@ class IncrementalDecoder:
         """A decoder of B texts that all begin with `prompt`, `[T]`, which is read once."""
         decoder = cls(model, 1)
         if len(prompt):
-            decoder._hidden_states(prompt[:, None])
+            for part in prompt[:, None].split(CHUNK):
+                decoder._hidden_states(part)
         decoder.reorder(prompt.new_zeros(batch_size))
         return decoder
 

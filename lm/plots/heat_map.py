@@ -35,7 +35,7 @@ def log_prob_heat_map(log_probs: Sequence[Tensor], targets: Sequence[Tensor], wo
         middles = np.sqrt((ids.numpy() + 1) * (ids.numpy() + 2))  # on a logarithmic axis
         axis.scatter(middles, range(len(text)), s=16, facecolors="none", edgecolors="white", linewidths=0.8)
         axis.set(xscale="log", xlim=(1, ranks[-1]), ylim=(len(text) - 0.5, -0.5))
-        axis.set_xlabel("frequency rank of the word (token index + 1); ring: the word that came", fontsize=8)
+        axis.set_xlabel("frequency rank of the word (token index + 1); ring: the actual next word", fontsize=8)
         axis.set_yticks(
             range(len(text)), [label(word) for word in text], fontsize=7, parse_math=False, family=families()
         )

@@ -24,7 +24,7 @@ CANDIDATES = 4  # below each word of a saved figure
 MAX_SURPRISAL = 12.0  # nats: a probability below 1e-5
 COLOURS = ScalarMappable(Normalize(0, MAX_SURPRISAL, clip=True), colormaps["YlOrRd"])
 LEGEND = (
-    "below each word: the most probable words, bold where they came; dashed: not in the vocabulary, scored as <unk>"
+    "below each word: the most probable words, bold: the actual word; dashed: not in the vocabulary, scored as <unk>"
 )
 # The figure is a grid of characters: in a monospaced font the width of a word is its length.
 COLUMNS, FONT, CHARACTER = 110, "DejaVu Sans Mono", 6.6  # CHARACTER: width in points at WORD_SIZE

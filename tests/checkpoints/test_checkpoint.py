@@ -157,6 +157,10 @@ STRANGE = {
     "a vocabulary that is a text": lambda stored: stored["lm"].update(vocabulary="<unk> <eos>"),
     "a step below zero": lambda stored: stored.update(global_step=-1),
     "a billion layers": lambda stored: config_of(stored)["core"].update(num_layers=10**9),
+    "a billion rounds": lambda stored: config_of(stored)["core"].update(
+        _target_="lm.models.MogrifierCore", rounds=10**9
+    ),
+    "a memory of a billion positions": lambda stored: config_of(stored)["core"].update(memory=10**9),
     "a wide embedding": lambda stored: config_of(stored)["embedding"].update(embedding_size=10**12),
     "layers that are no number": lambda stored: config_of(stored)["core"].update(num_layers="many"),
     "no core": lambda stored: config_of(stored).pop("core"),

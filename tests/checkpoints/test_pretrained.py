@@ -164,14 +164,14 @@ def test_a_strangers_config_calls_nothing_and_takes_no_memory(folder, tmp_path):
 def test_a_folder_that_holds_something_is_left_alone(folder, trained):
     from scripts.export import export
 
-    with pytest.raises(UserError, match="something stands there"):
+    with pytest.raises(UserError, match="exists and is not an empty folder"):
         export(composed("export", f"ckpt={trained('lstm')}", "format=folder", f"out={folder}"))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attn_implementation": "stranger/kernels"}, "attn_implementation is 'stranger/kernels'"),
+        ({"attn_implementation": "stranger/kernels"}, "attn_implementation='stranger/kernels'"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
         ({"run": ["model"]}, "no run.model"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),

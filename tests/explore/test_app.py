@@ -88,12 +88,15 @@ def test_attention_is_drawn_of_as_many_words_as_a_transformer_has_positions(clie
 
 
 def test_a_page_of_another_site_cannot_let_the_models_compute(client):
-    """A browser sends another site's JSON only after asking, but a form or plain text at once."""
+    """A browser sends another site's JSON only after asking, but a form, plain text or an image's address at once."""
     posted = client.post("/score", content='{"lines": ["w1"]}', headers={"Content-Type": "text/plain"})
     assert posted.status_code == 400
     asked = client.options("/score", headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"})
     assert asked.status_code >= 400
     assert "access-control-allow-origin" not in asked.headers
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        shown = client.get("/heat_map.png", params={"model": 0, "line": "w1"}, headers={"Sec-Fetch-Site": site})
+        assert shown.status_code == status
 
 
 def test_requests_at_the_same_time_do_not_disturb_each_other(client):

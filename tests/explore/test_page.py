@@ -112,6 +112,41 @@ def test_a_word_is_described_that_the_pointer_rests_on(page):
     described(page, "w1")
 
 
+def test_a_candidate_replaces_the_word_that_the_pointer_rested_on(page):
+    word = page.locator("#shades .unknown").bounding_box()
+    page.mouse.move(word["x"] + word["width"] / 2, word["y"] + word["height"] / 2)
+    described(page, "zebra")
+    button = page.locator("button.candidate").nth(1)
+    candidate = button.inner_text().split("\n")[0].replace("<eos>", "\n")
+    button.click()
+    assert page.input_value("#text") == f"w1 {candidate} w2"
+
+
+def test_typing_ends_a_continuation_and_keeps_its_order(page):
+    page.fill("#text", "w1 ")
+    page.evaluate("document.querySelector('#max_words').value = 200")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function("() => document.querySelector('#text').value.length > 10")
+    page.keyboard.type("abcdefgh")
+    page.wait_for_selector("#stop:disabled")
+    page.wait_for_timeout(300)
+    assert page.input_value("#text").endswith("abcdefgh")
+
+
+def test_a_word_wider_than_a_phone_is_broken(page):
+    page.keyboard.type("\n" + "x" * 200)
+    shaded(page, 6)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_line_that_is_too_long_leaves_the_others_scored(page):
+    page.fill("#text", "w1 " * 5001 + "\nw2 w3")
+    shaded(page, 3)
+    assert page.inner_text("#message") == "Lines of more than 5000 words are not scored."
+    page.fill("#text", "w2 w3")
+    page.wait_for_function("() => !document.querySelector('#message').textContent")
+
+
 def test_the_text_is_continued_from_the_cursor(page):
     page.keyboard.press("Home")
     page.keyboard.type("w5 ")
@@ -158,4 +193,12 @@ def test_a_tokenised_text_is_shaded_where_its_words_stand(browser, trained):
         page.keyboard.type(" w4 @-@ w5")
         shaded(page, 10)
         assert page.locator("#shades .word").all_inner_texts()[-4:] == ["w4", "@-@", "w5", ""]
+        page.fill("#text", "w1, w2")
+        shaded(page, 4)
+        page.evaluate("document.querySelector('#text').setSelectionRange(3, 3)")
+        page.wait_for_function("() => document.querySelector('#detail h2').textContent === ','")
+        words = page.locator("button.candidate span").all_inner_texts()
+        i = next(i for i, word in enumerate(words) if word != "<eos>")
+        page.locator("button.candidate").nth(i).click()
+        assert page.input_value("#text") == f"w1 {words[i]} w2"
         page.close()

@@ -21,6 +21,8 @@ class StandIn(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, self.headers["Authorization"], body))
         if self.server.status != 200:
             self.answer({"error": "refused"}, self.server.status)
+        elif self.path == "/api/validate-yaml" and self.server.card_is_refused:
+            self.answer({"errors": [{"message": "license must be one of those"}]}, 400)
         elif self.path == "/api/repos/create":
             self.answer({"url": f"{self.server.address}/me/model", "id": "me/model", "name": "me/model"})
         elif "/preupload/" in self.path:
@@ -49,6 +51,7 @@ class StandIn(BaseHTTPRequestHandler):
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
         server.address, server.asked, server.status = f"http://127.0.0.1:{server.server_port}", [], 200
+        server.card_is_refused = False
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -89,6 +92,17 @@ def test_a_refusal_is_one_line(trained, server, tmp_path, status):
         .startswith(f"The Hub has refused the upload to repo=me/model (HTTP {status})")
     )
     assert ("log in" in done.stderr) == (status < 500)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_model_card_that_the_hub_refuses_is_one_line(trained, server, tmp_path):
+    server.card_is_refused = True
+    done = uploaded(trained("lstm"), server.address, tmp_path, "license=mine")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("The Hub has refused the model card: give another license=.")
+    assert last.endswith("license must be one of those")
     assert "Traceback" not in done.stderr
 
 

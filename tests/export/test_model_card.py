@@ -1,6 +1,7 @@
 """The model card: a header that the Hub reads, and no more than is known."""
 
 import json
+import shlex
 
 import pytest
 import yaml
@@ -77,6 +78,10 @@ def test_what_is_not_known_is_not_said(model):
         "+x=~/text",
         "logger.mlflow.tracking_uri=https://me:secret@host",
         "ckpt=last",
+        "+callbacks.notify.token=secret",
+        "+callbacks.notify={token: secret}",
+        "+x={y: /home/me}",
+        "+x=[a,~/text]",
         "data.cache_dir=cache",
         "a=`rm`",
     ],
@@ -90,6 +95,11 @@ def test_paths_that_training_needs_are_placeholders(model):
     card = model_card(model, "float32", "unknown", overrides)
     command = card.split("```bash\n")[1].split("\n```")[0].replace(" \\\n   ", "")
     assert command == "python scripts/train.py data=text data.root=DIR init_from=CKPT"
+
+
+def test_its_command_can_be_pasted_into_a_shell(model):
+    override = "model.embedding.embedding_size=${model.core.hidden_size}"
+    assert shlex.quote(override) in model_card(model, "float32", "unknown", [override])
 
 
 def test_it_names_the_sizes(model):

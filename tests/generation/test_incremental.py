@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lm.generation.incremental import IncrementalDecoder
+from lm.generation.incremental import CHUNK, IncrementalDecoder
 from tests.conftest import V, make_model
 
 
@@ -55,6 +55,22 @@ def test_a_long_text_at_once_stays_within_the_context():
     decoder = IncrementalDecoder(model, 1)
     assert decoder.decode(torch.randint(V, (50, 1))).shape == (50, 1, V)
     assert decoder.state[0][0].size(2) <= 6
+
+
+@pytest.mark.parametrize("name", ["transformer", "transformer_xl", "modern_transformer"])
+def test_a_long_prompt_is_read_in_chunks(name, monkeypatch):
+    """Attention from all to all positions of a prompt of 20,000 words would take gigabytes."""
+    model, lengths = make_model(name), []
+    advance = IncrementalDecoder._advance
+    monkeypatch.setattr(IncrementalDecoder, "_advance", lambda *args: lengths.append(len(args[1])) or advance(*args))
+    prompt = torch.randint(V, (300,))
+    decoder = IncrementalDecoder.prefill(model, prompt, 2)
+    assert max(lengths) <= CHUNK and sum(lengths) >= 300
+    step_by_step = IncrementalDecoder(model, 2)
+    for part in prompt[:, None].expand(-1, 2).split(CHUNK):
+        step_by_step.decode(part)
+    word = torch.zeros(1, 2, dtype=torch.long)
+    torch.testing.assert_close(decoder.decode(word), step_by_step.decode(word), rtol=1e-5, atol=1e-6)
 
 
 def test_the_head_computes_nothing_but_the_words_asked_for(monkeypatch):
