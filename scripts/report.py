@@ -27,7 +27,7 @@ def report(config: DictConfig) -> str:
     one_of(AXES, x=config.x)
     if config.out:
         check_writable(config.out)
-    rows, mistakes = read_runs(map(Path, listed_paths("runs", config.runs)))
+    rows, mistakes = read_runs(Path(each).expanduser() for each in listed_paths("runs", config.runs))
     for mistake in mistakes:
         print(visible(mistake), file=sys.stderr)
     if not rows:

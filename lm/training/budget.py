@@ -8,7 +8,7 @@ import lightning
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lm.checkpoints import checkpoint
 from lm.errors import UserError
@@ -28,11 +28,17 @@ def check_train_minutes(config: DictConfig) -> None:
     given, trainer = f"train_minutes={config.train_minutes} given", config.trainer
     if trainer.max_steps != -1:
         raise UserError(f"{given}, but also trainer.max_steps={trainer.max_steps}: give one of them.")
-    if trainer.devices != 1 or trainer.num_nodes != 1:
+    if has_several_processes(trainer):
         raise UserError(
             f"{given} with trainer.devices={trainer.devices} and trainer.num_nodes={trainer.num_nodes}, but speed is "
             "measured in one process: give trainer.max_steps instead."
         )
+
+
+def has_several_processes(trainer: DictConfig) -> bool:
+    """Whether a trainer's config asks for more than one device, which may be given by its index, as in [1]."""
+    devices = trainer.devices
+    return (len(devices) if OmegaConf.is_list(devices) else devices) != 1 or trainer.num_nodes != 1
 
 
 def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
@@ -49,12 +55,13 @@ def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
         trainer.max_steps = max(1, round(60 * minutes / seconds))
         print(f"train_minutes={minutes}: {trainer.max_steps:,} steps of {1e3 * seconds:.1f} ms", flush=True)
     else:
-        stored = checkpoint.load(resumed).config.get("trainer", {}).get("max_steps")
-        if not isinstance(stored, int) or stored < 1:
+        stored = checkpoint.load(resumed).config
+        if (then := stored.get("train_minutes")) != minutes:
             raise UserError(
-                f"train_minutes={minutes} given, but the run of ckpt={resumed} began without: give trainer.max_steps."
+                f"train_minutes={minutes} given, but the run of ckpt={resumed} began with train_minutes={then}: give "
+                "the same, or train_minutes=null trainer.max_epochs=-1 trainer.max_steps=STEPS for a longer run."
             )
-        trainer.max_steps = stored
+        trainer.max_steps = stored["trainer"]["max_steps"]
     trainer.max_epochs = -1
 
 

@@ -19,7 +19,7 @@ from lm.data import Windows
 from lm.errors import UserError
 from lm.models import CausalLM, RecurrentCore, SoftmaxHead, TokenEmbedding, TrainingOutputs
 from lm.ops import check_precision
-from lm.training.budget import check_train_minutes
+from lm.training.budget import check_train_minutes, has_several_processes
 from lm.training.optimizers import ModelParameters
 from lm.training.width import width_multiple
 
@@ -74,7 +74,7 @@ def check_windows(trainer: DictConfig, data: "TextDataModule") -> None:
 
 def _limited(split: str, trainer: DictConfig, windows: Windows) -> int:
     """The number of windows of a split that are used."""
-    key = f"limit_{split}_batches"
+    key = "overfit_batches" if trainer.get("overfit_batches") and split != "test" else f"limit_{split}_batches"
     limit = trainer[key]
     if isinstance(limit, float) and 0 < limit * len(windows) < 1:
         raise UserError(
@@ -90,7 +90,7 @@ def _check_processes(trainer: DictConfig) -> None:
     if not HydraConfig.initialized():
         return
     check_shared_name()
-    several = trainer.devices != 1 or trainer.num_nodes != 1 or "ddp" in str(trainer.strategy)
+    several = has_several_processes(trainer) or "ddp" in str(trainer.strategy)
     if several and HydraConfig.get().mode == RunMode.MULTIRUN and not in_submitit_job():
         raise UserError(
             f"trainer.devices={trainer.devices} given in a multirun, whose jobs run in one process each: use "
@@ -143,6 +143,18 @@ def _check_trainer(config: DictConfig) -> None:
         monitor = callback.get("monitor")
         if monitor and monitor not in METRICS:
             raise UserError(f"callbacks.{name}.monitor={monitor} given, but it must be one of {', '.join(METRICS)}.")
+        stops = "EarlyStopping" in str(callback.get("_target_")) and str(monitor).startswith("val/")
+        if stops and not config.trainer.limit_val_batches:
+            raise UserError(
+                f"callbacks.{name}.monitor={monitor} with trainer.limit_val_batches=0 given, but without validation "
+                f"there is no {monitor}: remove '~callbacks.{name}', or validate."
+            )
+        one_file = not callback.get("enable_version_counter", True) and "{" not in str(callback.get("filename"))
+        if one_file and callback.get("save_top_k", 1) not in (0, 1):
+            raise UserError(
+                f"callbacks.{name}.save_top_k={callback.save_top_k} given, but filename={callback.filename} names one "
+                "file: give filename='best_{step}', too."
+            )
         for key, value in (("save_last", True), ("filename", "last")):
             if "resumable_checkpoint" in config.callbacks and callback.get(key) == value:
                 raise UserError(

@@ -102,7 +102,7 @@ def _adopt_learning_rate(config: DictConfig, trained_by: Any) -> None:
         theirs, ours = (str(each).rpartition(".")[2] for each in (optimizer, config.optimizer._target_))
         raise UserError(
             f"init_from={config.init_from} was trained by {theirs}, and this run's optimizer is {ours}: give "
-            f"optimizer={theirs.lower()}, or optimizer.lr for {ours}."
+            f"optimizer.lr for {ours}, or optimizer=NAME for {theirs}."
         )
     config.optimizer.lr = lr
     rank_zero_only(print)(f"optimizer.lr={lr}, as in the training of {config.init_from}")

@@ -24,3 +24,4 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # trainer.profiler=simple prints its table

@@ -35,7 +35,7 @@ from lm.training.resume.checkpoint_io import AtomicCheckpointIO
 from lm.training.resume.choose import check_same_text, continue_run
 from lm.training.resume.graceful_stop import was_stopped
 from lm.training.resume.validation import one_line_if_not_restored
-from lm.training.run_folder import locked
+from lm.training.run_folder import continue_folder, locked
 from lm.training.runs import METRICS_FILE
 from lm.training.width import set_width
 
@@ -47,7 +47,7 @@ def run(config: DictConfig) -> dict[str, float]:
     check_training_config(config)
     set_width(config)
     resumed = continue_run(config)
-    with locked(config.run_dir), reason_left_in(config.run_dir):
+    with locked(config.run_dir):
         set_max_steps(config, resumed)
         return fit_and_test(config, resumed)
 
@@ -74,7 +74,9 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     regularizers = instantiate(config.regularizer)
     module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler, regularizers)
 
-    with finished(trainer.loggers):
+    with reason_left_in(config.run_dir), finished(trainer.loggers):
+        if resumed is not None:
+            continue_folder(config.run_dir)
         log_config(trainer, plain_config, is_new=resumed is None)
         with one_line_if_not_restored(trainer, resumed):
             trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
@@ -82,14 +84,15 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
             leave(STOPPED, config.run_dir)
         metrics = validation_metrics(trainer)
         checkpoint = best_checkpoint(trainer)
+        # now, since the test restores the callbacks as they were at the best checkpoint
+        costs = timer.metrics | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
         try:
             if config.test:
                 metrics |= test_metrics(trainer, module, data)
         finally:  # keep the validation results, however the test ends
             if trainer.is_global_zero:
+                write_json(metrics | sizes | costs, Path(config.run_dir, METRICS_FILE))
                 log_hyperparameters(trainer, plain_config, sizes, metrics)
-                length: dict[str, float] = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-                write_json(metrics | sizes | timer.metrics | length, Path(config.run_dir, METRICS_FILE))
                 best = checkpoint or "none: these are the last weights"
                 overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
                 commands = next_commands(config.run_dir, overrides) if checkpoint else {}

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import psutil
+import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from lm.config.cli import ERROR_FILE
 from lm.config.launch import has_shared_name, is_first_process
 from lm.errors import UserError
 from lm.files.errors import explain_os_errors
+from lm.files.text import write_text
+from lm.training.runs import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE
 
 LOCK = ".lock"
 EARLIER_SWEEP = ("multirun.yaml", "sweep.csv", "**/.hydra")  # files of an earlier sweep
@@ -71,6 +74,20 @@ def create(folder: Path) -> Path:
     return path
 
 
+def continue_folder(folder: str | Path) -> None:
+    """Let a resumed run's folder have this run's config, and no results until it has ended."""
+    if not is_first_process():
+        return
+    Path(folder, METRICS_FILE).unlink(missing_ok=True)
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        config = Path(hydra.runtime.output_dir, CONFIG_FILE)
+        if config.is_file() and not Path(folder).samefile(hydra.runtime.output_dir):
+            write_text(config.read_text("utf-8"), Path(folder, CONFIG_FILE))
+            overrides = [each for each in hydra.overrides.task if not each.startswith("ckpt=")]
+            write_text(yaml.safe_dump(overrides), Path(folder, OVERRIDES_FILE))
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """Lock a folder for a block."""
@@ -121,6 +138,6 @@ def _release(folder: Path) -> None:
 
 def remove_unused(folder: Path) -> None:
     """Remove a run folder in which no run has begun to train."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", LOCK, ERROR_FILE}:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", LOCK}:
         _release(folder)
         shutil.rmtree(folder, ignore_errors=True)

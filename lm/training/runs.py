@@ -21,6 +21,8 @@ from lm.files.text import visible
 
 Row = dict[str, Any]
 
+CONFIG_FILE = ".hydra/config.yaml"  # in a run folder, as Hydra has composed it
+OVERRIDES_FILE = ".hydra/overrides.yaml"
 METRICS_FILE = "metrics.json"  # in the folder of a run that has ended with results
 SCORES = ("val/loss", "val/ppl", "test/ppl")  # of METRICS_FILE; a group has their means and standard deviations
 # and these; with the decimals to print
@@ -45,8 +47,8 @@ def read_run(folder: Path, name: str) -> Row:
     Raises:
         UserError: where the folder is damaged, or not one of scripts/train.py.
     """
-    config = parsed(folder / ".hydra" / "config.yaml", yaml.safe_load)
-    overrides = parsed(folder / ".hydra" / "overrides.yaml", yaml.safe_load) or []
+    config = parsed(folder / CONFIG_FILE, yaml.safe_load)
+    overrides = parsed(folder / OVERRIDES_FILE, yaml.safe_load) or []
     if not (isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("model", "data"))):
         raise UserError(f"{folder} is no run of scripts/train.py: its config has no model and data.")
     results = parsed(folder / METRICS_FILE, json.loads)

@@ -38,7 +38,7 @@ def one_cycle(
     """
     probability(warmup_ratio=warmup_ratio)
     above_zero(div_factor=div_factor, final_div_factor=final_div_factor)
-    scheduler = OneCycleLR(
+    scheduler = OneCycle(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
@@ -48,6 +48,14 @@ def one_cycle(
         final_div_factor=final_div_factor,
     )
     return {"scheduler": scheduler, "interval": "step"}
+
+
+class OneCycle(OneCycleLR):
+    """torch's OneCycleLR, of which a longer run that resumes another has its own number of steps."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        length = {name: getattr(self, name) for name in ("total_steps", "_schedule_phases")}
+        super().load_state_dict(state_dict | length)
 
 
 def one_cycle_flat(
@@ -86,6 +94,8 @@ def one_cycle_flat(
 class PiecewiseLinear(LRScheduler):
     """Learning rate and momentum, interpolated linearly between given steps.
 
+    A longer run that resumes another has its own ends.
+
     Args:
         optimizer: its learning rates are those at a factor of 1.
         ends: the steps, counted from 0, in increasing order.
@@ -99,6 +109,9 @@ class PiecewiseLinear(LRScheduler):
         self.ends, self.factors, self.momenta = ends, factors, momenta
         self.with_momentum = list(map(has_momentum, optimizer.param_groups))  # before the schedule, which may set 0
         super().__init__(optimizer)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"ends": self.ends})
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each parameter group, whose momentum it sets, as torch's OneCycleLR does."""

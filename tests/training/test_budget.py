@@ -4,6 +4,7 @@ import time
 
 import pytest
 from lightning import Callback
+from omegaconf import OmegaConf
 
 from lm.config.num_params import without_num_params
 from lm.errors import UserError
@@ -70,8 +71,15 @@ def test_a_run_has_the_steps_of_its_time_and_keeps_their_number_when_resumed(
 
 def test_a_run_that_began_without_it_cannot_go_on_with_it(text_folder, tmp_path):
     train(tiny_config(text_folder, tmp_path, "trainer.max_epochs=1"))
-    with pytest.raises(UserError, match=r"train_minutes=1 given, but the run of ckpt=.*last\.ckpt began without:"):
+    with pytest.raises(
+        UserError, match=r"train_minutes=1 given, but the run of ckpt=.*last\.ckpt began with train_minutes=None"
+    ):
         train(tiny_config(text_folder, tmp_path, "train_minutes=1", f"ckpt={tmp_path}/checkpoints/last.ckpt"))
+
+
+@pytest.mark.parametrize(("devices", "several"), [(1, False), ([1], False), (2, True), ([0, 1], True), ("auto", True)])
+def test_one_device_may_be_given_by_its_index(devices, several):
+    assert budget.has_several_processes(OmegaConf.create({"devices": devices, "num_nodes": 1})) == several
 
 
 @pytest.mark.parametrize("other", ["trainer.max_steps=9", "trainer.devices=2"])

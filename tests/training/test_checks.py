@@ -24,6 +24,12 @@ from tests.conftest import tiny_config
         (["trainer.val_check_interval=1000"], r"val_check_interval=1000 given, but an epoch has \d+ windows"),
         (["trainer.accumulate_grad_batches=7", "trainer.limit_train_batches=6"], "7 given, but an epoch has 6 windows"),
         (["trainer.limit_test_batches=0.0001"], r"limit_test_batches=0\.0001 given, but that is less than one of"),
+        (
+            ["callbacks=early_stopping", "scheduler=constant", "trainer.limit_val_batches=0"],
+            r"early_stopping\.monitor=val/loss with trainer\.limit_val_batches=0 given",
+        ),
+        (["callbacks.checkpoint.save_top_k=3"], "save_top_k=3 given, but filename=best names one file"),
+        (["trainer.overfit_batches=3", "trainer.val_check_interval=4"], "4 given, but an epoch has 3 windows"),
         (["callbacks.checkpoint.monitor=val/los"], "monitor=val/los given, but it must be one of train/loss"),
         (["+callbacks.checkpoint.save_last=true"], "resumable_checkpoint writes last.ckpt"),
         (["+trainer.reload_dataloaders_every_n_epochs=1"], "the text never changes"),

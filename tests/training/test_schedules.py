@@ -151,6 +151,27 @@ def test_one_cycle_flat_restored_goes_on_as_it_was():
     assert rates[0] == rates[1]
 
 
+@pytest.mark.parametrize("cycle", ["one_cycle", "one_cycle_flat"])
+def test_a_longer_run_that_resumes_another_has_its_own_cycle(cycle):
+    def begun(steps: int) -> tuple[torch.optim.SGD, dict]:
+        optimizer = sgd(lr=2.0, momentum=0.9)
+        own = (
+            PHASES | MOMENTA
+            if cycle == "one_cycle_flat"
+            else {"warmup_ratio": 0.3, "div_factor": 10, "final_div_factor": 1000}
+        )
+        return optimizer, getattr(schedules, cycle)(optimizer, steps, **own)
+
+    optimizer, config = begun(40)
+    used_rates(optimizer, config, 40)
+    stored = [copy.deepcopy(each.state_dict()) for each in (optimizer, config["scheduler"])]
+    optimizer, config = begun(80)
+    optimizer.load_state_dict(stored[0])
+    config["scheduler"].load_state_dict(stored[1])
+    resumed = used_rates(optimizer, config, 40)
+    assert resumed[1:] == used_rates(*begun(80), 80)[41:]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_cycle_of_few_steps_has_finite_rates(steps):
     optimizer = sgd(lr=2.0)

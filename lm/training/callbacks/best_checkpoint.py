@@ -10,13 +10,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 KEY = "best"  # the key of our entry in this callback's checkpoints
+FILE = "file"  # in the entry: the checkpoint's name
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, restored from the files themselves; non-finite losses are never kept.
 
     Lightning stores the scores in last.ckpt, by absolute path: a moved run would lose its best one. Here each file
-    stores its own metrics, so a run folder may be moved, copied or pruned between runs.
+    stores its own metrics, so a run folder may be moved, copied or pruned between runs. Copies under another name are
+    the user's, and left alone.
     """
 
     metrics: dict[str, dict[str, float]]  # of each kept file: its validation metrics and step
@@ -45,7 +47,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.writing is not None:  # else another callback's file
-            checkpoint[KEY] = self.metrics[self.writing]
+            checkpoint[KEY] = self.metrics[self.writing] | {FILE: Path(self.writing).name}
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         values = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -67,7 +69,7 @@ class BestCheckpoint(ModelCheckpoint):
         for path in sorted(Path(str(self.dirpath)).glob("[!.]*.ckpt")):
             try:
                 entry = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get(KEY)
-                if entry is not None and str(self.monitor) in entry:
+                if entry is not None and str(self.monitor) in entry and entry.pop(FILE, path.name) == path.name:
                     found[str(path)] = {str(name): float(value) for name, value in entry.items()}
             except Exception:  # damaged files raise many errors
                 print(f"{path} is damaged: training goes on without it.", file=sys.stderr, flush=True)

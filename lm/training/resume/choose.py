@@ -18,10 +18,11 @@ from lm.config.validation import snapshot
 from lm.data import Corpus
 from lm.errors import UserError
 from lm.training.resume.validation import check_resumable
+from lm.training.run_folder import LOCK
 
-SAME = ("data", "model", "optimizer", "scheduler", "regularizer", "averaging", "seed")  # what must not change
+MUST_MATCH = ("data", "model", "optimizer", "scheduler", "regularizer", "averaging", "seed")
 # the location of the text may change: `check_same_text` compares the text itself
-FREE = (
+MAY_DIFFER = (
     *("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained"),
     *("model.num_params", "model.num_params_of"),  # the width that they are solved for must not change
 )
@@ -47,7 +48,7 @@ def continue_run(config: DictConfig) -> Path | None:
         stored = checkpoint.load(path)
     else:
         path, stored = None, None
-    if path is not None and path.parent.name == "checkpoints":
+    if path is not None and path.parent.name == "checkpoints" and Path(path.parents[1], LOCK).exists():
         config.run_dir = str(path.parent.parent)
     elif not started_again() and any(own.parent.glob("*.ckpt")):
         raise UserError(
@@ -126,12 +127,12 @@ def _newest(config: DictConfig, plain: Mapping[str, Any]) -> tuple[Path, checkpo
 
 def _difference(stored: checkpoint.Checkpoint, config: Mapping[str, Any]) -> str | None:
     """The first key that must not change but differs, with both values."""
-    old, new = ({name: part.get(name) for name in SAME} for part in (stored.config, config))
+    old, new = ({name: part.get(name) for name in MUST_MATCH} for part in (stored.config, config))
     return next(_differences(old, new), None)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    if path in FREE:
+    if path in MAY_DIFFER:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):

@@ -31,12 +31,12 @@ class OnSignal(Callback):
         signals.note(signum)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.give_back()
+        self.restore_handlers()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.give_back()
+        self.restore_handlers()
 
-    def give_back(self) -> None:
+    def restore_handlers(self) -> None:
         """Restore the handlers, before Lightning restores its own: `teardown` would be too late."""
         for signum, previous in self._previous.items():
             signal.signal(signum, previous)

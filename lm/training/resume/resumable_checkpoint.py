@@ -104,7 +104,7 @@ class ResumableCheckpoint(OnSignal):
         if is_epoch_done(trainer):
             pl_module.on_train_epoch_start()  # where a longer run resumes
             self._save(trainer)
-        self.give_back()
+        self.restore_handlers()
         self._end_if_asked(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

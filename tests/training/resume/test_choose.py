@@ -1,14 +1,19 @@
 """Which checkpoint a run is resumed from, and whether its config and its text are the same."""
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 from omegaconf import DictConfig
 
+from lm.config.cli import ERROR_FILE
 from lm.errors import UserError
 from lm.training.resume.choose import check_same_text, continue_run
+from lm.training.runs import METRICS_FILE
 from scripts.train import train
 from tests.conftest import ADAM, tiny_config
 
@@ -56,6 +61,8 @@ def test_resuming_on_another_text_is_refused_before_training(run, text_folder, t
     folder = copied_text(text_folder, tmp_path / "other", **added)
     with pytest.raises(UserError, match=message):
         train(resumed(text_folder, run, f"data.root={folder}"))
+    assert not (run / ERROR_FILE).exists()
+    assert (run / METRICS_FILE).exists()
 
 
 def test_a_run_keeps_its_regularizers(run, text_folder):
@@ -115,6 +122,39 @@ def test_a_moved_run_folder_keeps_its_best_checkpoint(worsening, text_folder, tm
     assert str(worsening) not in str(torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True))
 
 
+def test_a_test_of_the_best_checkpoint_changes_no_costs_of_the_run(worsening, text_folder, tmp_path):
+    """Testing restores the callbacks as they were at the best checkpoint."""
+    shutil.copytree(worsening, tmp_path / "run")
+    train(resumed(text_folder, tmp_path / "run", "trainer.max_epochs=2", "test=true"))
+    first, second = (json.loads((folder / METRICS_FILE).read_text()) for folder in (worsening, tmp_path / "run"))
+    assert second["test/step"] == first["steps"] == 3
+    for name in ("steps", "train/tokens"):
+        assert second[name] == 2 * first[name]
+    assert second["minutes"] > first["minutes"]
+
+
+def test_a_copy_of_a_checkpoint_beside_it_is_the_users(run, text_folder, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    stored = torch.load(checkpoints / "best.ckpt", weights_only=True)
+    stored["best"]["val/loss"] = 99.0  # which resuming improves on
+    torch.save(stored, checkpoints / "best.ckpt")
+    shutil.copy(checkpoints / "best.ckpt", checkpoints / "backup.ckpt")
+    train(resumed(text_folder, tmp_path / "run", "trainer.max_epochs=2"))
+    assert {path.name for path in checkpoints.iterdir()} == {"backup.ckpt", "best.ckpt", "last.ckpt"}
+    backup = torch.load(checkpoints / "backup.ckpt", weights_only=True)
+    assert kept(tmp_path / "run")[1]["val/step"] > backup["global_step"]
+
+
+def test_results_of_before_are_gone_while_a_resumed_run_trains(run, text_folder, tmp_path, monkeypatch):
+    shutil.copytree(run, tmp_path / "run")
+    assert (tmp_path / "run" / METRICS_FILE).exists()
+    monkeypatch.setattr(Trainer, "fit", lambda *args, **kwargs: sys.exit("killed"))
+    with pytest.raises(SystemExit, match="killed"):
+        train(resumed(text_folder, tmp_path / "run", "trainer.max_epochs=2"))
+    assert not (tmp_path / "run" / METRICS_FILE).exists()
+
+
 def test_a_run_whose_best_checkpoint_is_gone_or_damaged_keeps_its_next_best(run, text_folder, tmp_path):
     for name, damage in (("gone", Path.unlink), ("damaged", lambda path: path.write_bytes(b"PK"))):
         shutil.copytree(run, tmp_path / name)
@@ -123,8 +163,9 @@ def test_a_run_whose_best_checkpoint_is_gone_or_damaged_keeps_its_next_best(run,
         assert metrics["val/step"] == kept(tmp_path / name)[1]["val/step"] == 6
 
 
-def test_a_copied_checkpoint_begins_a_run_in_a_folder_of_its_own(run, text_folder, tmp_path):
-    copy = tmp_path / "backup" / "last.ckpt"
+@pytest.mark.parametrize("name", ["backup", "checkpoints"])
+def test_a_copied_checkpoint_begins_a_run_in_a_folder_of_its_own(run, text_folder, tmp_path, name):
+    copy = tmp_path / name / "last.ckpt"
     copy.parent.mkdir()
     shutil.copy(run / "checkpoints" / "last.ckpt", copy)
     options = (*OPTIONS, f"ckpt={copy}", "trainer.max_epochs=2")
