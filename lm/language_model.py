@@ -43,7 +43,7 @@ class LanguageModel:
 
     Generating methods take a GenerationConfig, its fields as keyword arguments, or both; keyword arguments take
     precedence. Lines of a prompt end with `<eos>`, as in a corpus. Words that the model does not know, see `unknown`,
-    are read and scored as `<unk>`; methods whose result does not show which these are warn of them.
+    are read and scored as `<unk>`; `log_prob`, `perplexity`, `next_words` and `generate` warn of them.
 
     Args:
         model: maps token ids to log-probabilities.
@@ -126,13 +126,14 @@ class LanguageModel:
         The scores of the prefix that it has in common with an `earlier` score, which must have the same `top`, are
         kept, so that only new words are computed.
         """
+        at_least(0, top=top)
         words = self.words_of_line(line, eos)
         if earlier is None or not (shared := common_prefix_length(earlier.words, words)):
             scored = self._score(IncrementalDecoder(self.model, 1), words, top)
         else:
             decoder = IncrementalDecoder.prefill(self.model, self._encode(words[: shared - 1]), 1)
             scored = earlier.first(shared) + self._score(decoder, words[shared:], top, words[shared - 1])
-        return replace(scored, characters=characters(line))
+        return replace(scored, characters=characters(line, eos))
 
     def score_lines(
         self, lines: Iterable[str], top: int = 0, eos: bool = True, context: str = "line"
@@ -147,11 +148,12 @@ class LanguageModel:
                 all lines before it, too, as in evaluation, where a blank line is its end.
         """
         one_of(CONTEXTS, context=context)
+        at_least(0, top=top)
         decoder = IncrementalDecoder(self.model, 1)
         for line in lines:
             if context == "document":  # the next line follows this one's end, whether that is scored or not
                 scored = self._score(decoder, self.words_of_line(line), top).first(len(self.words_of_line(line, eos)))
-                yield replace(scored, characters=characters(line))
+                yield replace(scored, characters=characters(line, eos))
             elif line.strip():
                 yield self.score(line, top, eos)
 
@@ -190,6 +192,7 @@ class LanguageModel:
         Raises:
             UserError: the vocabulary does not have `word`.
         """
+        at_least(1, k=k)
         if word not in self.vocabulary:
             raise UserError(f"word={word} given, but it is not in the vocabulary: give another.")
         with torch.inference_mode():

@@ -45,6 +45,6 @@ class Score:
 PER_WORD = ("words", "known", "log_probs", "ranks", "top_log_probs")
 
 
-def characters(line: str) -> int:
-    """The number of characters of a line's words, with a space or the line's end after each."""
-    return len(" ".join(word for word in line.split() if word != EOS)) + 1
+def characters(line: str, eos: bool = True) -> int:
+    """The number of characters of a line's words, with a space between them and, with `eos`, the line's end."""
+    return len(" ".join(word for word in line.split() if word != EOS)) + eos

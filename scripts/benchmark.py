@@ -21,7 +21,7 @@ UNITS = {
     "cutoffs": "adaptive softmax",
 }
 TYPED = ("accelerator", "work", "only", "rounds", "steps", "words", "streams", "chunks")
-BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False}
+BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False, "tokenize": False}
 GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 
 
@@ -33,10 +33,13 @@ def benchmark(config: DictConfig) -> list[dict]:
     from lm.benchmark import cutoffs, learning
     from lm.benchmark.race import race
     from lm.benchmark.report import chart, machine, rows, table
+    from lm.files.atomic import check_writable
     from lm.plots import save_figure
     from lm.training.results import write_json
 
     imported()
+    for ending in ("json", "png"):
+        check_writable(f"{config.out}.{ending}")
     console = Console()
     done: list[dict] = []
     timed: list[dict] = []
@@ -47,7 +50,6 @@ def benchmark(config: DictConfig) -> list[dict]:
         if work == "learn":
             learning.learn(sides, config.learn.rounds)
             found = learning.rows(model, sides)
-            save_figure(learning.curves(found), f"{config.out}.{model}.png")
         elif work == "cutoffs":
             found = cutoffs.rows(sides[0].config, model, config.rounds)
         else:
@@ -60,6 +62,8 @@ def benchmark(config: DictConfig) -> list[dict]:
         console.print(table(found))
         done += found
         write_json({"machine": on, "rows": done}, f"{config.out}.json")
+        if work == "learn":
+            save_figure(learning.curves(found), f"{config.out}.{model}.png")
     if timed:
         save_figure(chart(timed), f"{config.out}.png")
     console.print(f"on {on}; written to {config.out}.json", soft_wrap=True, markup=False)

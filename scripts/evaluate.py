@@ -113,14 +113,19 @@ def score_in_turn(
     results: list[list[EvaluationResult]] = []
     tried: list[dict[str, Any]] = []
     protocols, stopped = {}, False
-    for run in runs:
-        results.append(list(run.results(split)))
-        tried += run.tried
-        protocols[run.name] = asdict(run.protocol)
-        if stopped := run.stopped:
-            break
-    if mixed and not stopped:
-        results.append(list(mixtures(results)))
+    try:
+        for run in runs:
+            results.append(list(run.results(split)))
+            tried += run.tried
+            protocols[run.name] = asdict(run.protocol)
+            if stopped := run.stopped:
+                break
+        if mixed and not stopped:
+            results.append(list(mixtures(results)))
+    except KeyboardInterrupt:  # between the passes, such as while the next model is loaded
+        if not results:
+            raise
+        stopped = True
     return [*chain(*results)], tried, protocols, stopped
 
 

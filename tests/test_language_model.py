@@ -86,6 +86,25 @@ def test_unknown_words_are_warned_of_where_the_result_does_not_show_them(lstm, m
         getattr(lstm, method)("w1 w2")
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: model.similar_words("w1", k=-3),
+        lambda model: model.next_words("w1", k=0),
+        lambda model: model.score("w1", top=-1),
+        lambda model: list(model.score_lines(["w1"], top=-1, context="document")),
+    ],
+)
+def test_counts_below_the_least_are_user_errors(lstm, call):
+    with pytest.raises(UserError, match="given, but it must be at least"):
+        call(lstm)
+
+
+def test_the_end_of_a_line_counts_as_a_character_if_it_is_scored(lstm):
+    assert lstm.score("w1  w2").characters == 6
+    assert lstm.score("w1  w2", eos=False).characters == 5
+
+
 def test_many_unknown_words_are_counted():
     assert describe_unknown([f"x{i}" for i in range(1100)]).endswith('"x19" and 1,080 others')
 

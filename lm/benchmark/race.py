@@ -25,7 +25,7 @@ class Side:
 
     Attributes:
         name: for people.
-        function: a function of `lm.benchmark.plain` or `lm.benchmark.ours`, by its dotted name.
+        function: of `lm.benchmark.plain`, `ours`, `losses` or `limits`, by its dotted name.
         config: the function's argument, in primitive types.
         per_step: how many words, texts or windows a step gets done.
         seconds: for one of them, in each round.

@@ -137,8 +137,8 @@ def draw_bars(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, title: str) -> None:
-    """Draw perplexity over bins, a line for each result of `told_apart`."""
-    for row, style in zip(told_apart(rows), cycle(("o-", "s--", "^:", "D-.")), strict=False):
+    """Draw perplexity over bins, a line for each result of `rows_to_plot`."""
+    for row, style in zip(rows_to_plot(rows), cycle(("o-", "s--", "^:", "D-.")), strict=False):
         axis.plot([label(each) for each in row[key]], [each["ppl"] for each in row[key]], style, label=row["name"])
     axis.set(yscale="log", xlabel=title, ylabel="perplexity")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -148,7 +148,7 @@ def draw_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, title: s
     axis.grid(alpha=0.3)
 
 
-def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def rows_to_plot(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Few enough results for lines: those of one method, and the best of all."""
     best = min(rows, key=lambda row: row["loss"])
     return [row for row in rows if "," not in row["name"] or row is best]

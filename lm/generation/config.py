@@ -12,7 +12,8 @@ SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 class GenerationConfig:
     """How to generate texts, with the names of Hugging Face's GenerationConfig where the meaning is the same.
 
-    Only `length_penalty` is another one: that of Wu et al. 2016, ((5 + T) / 6)^α, with none by default.
+    Two differ: `length_penalty` is that of Wu et al. 2016, ((5 + T) / 6)^α, with none by default, and
+    `repetition_penalty` multiplies log-probabilities, where Keskar et al. 2019 and Hugging Face divide positive logits.
     """
 
     max_words: int = 100  # the most words of a text, after the prompt
@@ -24,7 +25,7 @@ class GenerationConfig:
     top_k: int | None = None  # sample from the k most probable words
     top_p: float | None = None  # sample from the fewest words with this total probability (Holtzman et al. 2020)
     min_p: float | None = None  # sample from words at least min_p × as probable as the top one (Nguyen et al. 2024)
-    repetition_penalty: float = 1.0  # multiplies log-probabilities of words already in the text (Keskar et al. 2019)
+    repetition_penalty: float = 1.0  # multiplies log-probabilities of words already in the text
     no_repeat_ngram_size: int | None = None  # no n-gram of this size is repeated (Paulus et al. 2018)
     allow_unk: bool = True  # whether `<unk>` may be generated
     num_beams: int = 1  # above 1, search for the most probable texts with a beam of this width, instead of sampling

@@ -16,7 +16,8 @@ class IncrementalDecoder:
     """Feeds B texts to a model in evaluation mode, and keeps the state between calls.
 
     A core with a bounded context gets at most that many positions: when they are full, the state is recomputed from the
-    last half of them, so a word costs at most about two steps, and always has at least half a context before it.
+    last half of them, so a word costs at most about two steps on average, and always has at least half a context before
+    it.
     """
 
     def __init__(self, model: CausalLM, batch_size: int) -> None:
@@ -31,8 +32,7 @@ class IncrementalDecoder:
         """A decoder of B texts that all begin with `prompt`, `[T]`, which is read once."""
         decoder = cls(model, 1)
         if len(prompt):
-            for part in prompt[:, None].split(CHUNK):
-                decoder._hidden_states(part)
+            decoder._hidden_states(prompt[:, None])
         decoder.reorder(prompt.new_zeros(batch_size))
         return decoder
 
@@ -54,7 +54,7 @@ class IncrementalDecoder:
     def _hidden_states(self, tokens: Tensor) -> Tensor:
         """The core's outputs after each token, `[T, B]` → `[T, B, H]`."""
         if self.context is None:
-            return self._advance(tokens)
+            return torch.cat([self._advance(part) for part in tokens.split(CHUNK)])
         parts = []
         while len(tokens):
             if len(self.recent) == self.context:

@@ -28,7 +28,7 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """Zeros `[1, B, …]`, or a tuple of such tensors."""
+        """Zeros with the batch in dimension 1, `[…, B, …]`, or a tuple of such tensors."""
 
 
 class StackedCore(Core):

@@ -63,7 +63,7 @@ class TransformerXLCore(Core):
             rotates queries and keys (Su et al. 2021).
         norm: "post" normalises after each residual connection; "pre" before each block and after the last layer.
         norm_layer: "layer_norm" or "rms_norm" (Zhang and Sennrich 2019).
-        qk_norm: whether queries and keys are normalised by RMSNorm (Henry et al. 2020).
+        qk_norm: whether queries and keys are normalised by RMSNorm, after Henry et al. 2020, who use the ℓ2 norm.
         activation: of the feed-forward block: "relu", "gelu", or "swiglu" (Shazeer 2020).
         bias: whether the feed-forward blocks have biases; attention has none.
     """
@@ -152,7 +152,8 @@ class MemoryAttention(Attention):
     """Multi-head attention from each new position to itself and the M before it.
 
     With relative positions the score of a query q at position i and a key k at j is, before its scaling by 1 / √D,
-    (q + u) · k + (q + v) · W r(i - j), where u and v are the head's biases and r(i - j) encodes the distance.
+    (q + u) · k + (q + v) · W r(i - j), where u and v are the head's biases and r(i - j) encodes the distance. With
+    `qk_norm` q + u, q + v and k are normalised.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, dropout: float, positions: str, qk_norm: bool) -> None:

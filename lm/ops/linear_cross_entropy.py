@@ -25,6 +25,9 @@ def linear_cross_entropy(
     bfloat16. The loss of a target IGNORE_INDEX is zero. Only probabilities, `[N, V]` in the precision of the products,
     are kept for the backward pass.
 
+    In 16 bits the logits in the log-sum-exp are rounded, the target's is not: the loss of a nearly certain token may be
+    a few hundredths of a nat below 0.
+
     The softmax of all words is that of a block times one factor per row, exp(log-sum-exp of the block - log-sum-exp of
     all). The backward pass puts that factor into the rows of `hidden` instead of the probabilities, so that it consists
     of matrix products of what the forward pass kept. Blocks whose log-sum-exps are combined are those of online softmax

@@ -82,7 +82,7 @@ def log_hyperparameters(
         perplexities = [name for name in metrics if name.endswith("/ppl")]
         others = hyperparameters(config) | dict(sizes)
         # TensorBoard sorts the columns by name, capitals first, and shows the first few
-        first = {"Model": core_name(config["model"]["core"])}
+        first: dict[str, Any] = {"Model": core_name(config["model"]["core"])}
         titles = {"Learning rate": "optimizer/lr", "Seed": "seed"}
         first |= {title: others.pop(key) for title, key in titles.items() if key in others}
         if "val/ppl" in metrics:  # the best; the column of the curve has its last value, and stands behind all these

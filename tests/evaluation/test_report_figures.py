@@ -1,6 +1,6 @@
 """The figures of an evaluation's report."""
 
-from lm.evaluation.report import distinct, overview, told_apart
+from lm.evaluation.report import distinct, overview, rows_to_plot
 
 
 def row(name: str, loss: float) -> dict:
@@ -25,4 +25,4 @@ def test_the_legend_stands_outside_the_panels():
 
 def test_lines_are_of_single_methods_and_of_the_best_result():
     rows = [row("model", 9.0), row("dynamic", 8.0), row("dynamic, cache", 6.0), row("mixture, dynamic", 7.0)]
-    assert [each["name"] for each in told_apart(rows)] == ["model", "dynamic", "dynamic, cache"]
+    assert [each["name"] for each in rows_to_plot(rows)] == ["model", "dynamic", "dynamic, cache"]

@@ -176,6 +176,17 @@ def test_ctrl_c_before_a_word_is_scored_is_one_line(trained, tmp_path, own):
         evaluate(config)
 
 
+def test_ctrl_c_while_models_are_mixed_keeps_their_results(trained, tmp_path, own, monkeypatch):
+    def press(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lm.evaluation.mixture.mixtures", press)
+    models = f"ckpt=[{trained('lstm')},{trained('transformer')}]"
+    with pytest.raises(KeyboardInterrupt, match=r"x\.json has what was scored so far"):
+        evaluate(composed("evaluate", *own, models, f"out={tmp_path}/x.json"))
+    assert len(json.loads((tmp_path / "x.json").read_text())["results"]) == 2
+
+
 @contextmanager
 def ctrl_c(window):
     """Press it while a model reads its nth window."""
