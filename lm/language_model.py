@@ -77,8 +77,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         core, words = type(self.model.core).__name__, len(self.vocabulary)
-        path = f", {self.path}" if self.path else ""
-        return f"LanguageModel({core}, {words:,} words, {self.num_parameters:,} parameters, {self.device}{path})"
+        return f"LanguageModel({core}, {words:,} words, {self.num_parameters:,} parameters, {self.device})"
 
     @property
     def num_parameters(self) -> int:

@@ -23,7 +23,7 @@ class EvaluationConfig:
     Args:
         name: of the protocol.
         batch_size: see `Protocol`, also for `trim`, `context` and `stride`.
-        temperature: divides the log-probabilities, which are then renormalised.
+        temperature: divides the logits.
         temperatures: candidates to tune on the validation split.
         cache: the neural cache, or None.
         dynamic: dynamic evaluation, or None.

@@ -128,7 +128,7 @@ def cluster_spans(vocabulary_size: int, cutoffs: Sequence[int], width: int, div_
     at_least(1, div_value=div_value)
     starts = [0, *cutoffs]
     if len(starts) == 1 or any(start >= end for start, end in pairwise(starts)):
-        raise UserError(f"cutoffs={list(cutoffs)} given, but they must be one or more rising numbers above 0.")
+        raise UserError(f"cutoffs={list(cutoffs)} given, but they must be one or more increasing numbers above 0.")
     if starts[1] >= vocabulary_size:
         raise UserError(
             f"cutoffs={list(cutoffs)} given, but the vocabulary has {vocabulary_size} words: "

@@ -53,7 +53,7 @@ def _target_logits(features: Tensor, layer: nn.Linear, targets: Tensor) -> Tenso
 
 
 def _products(features: Tensor, rows: Tensor) -> Tensor:
-    """Scalar products in at least fp32: `[T, B, E]`, `[…, E]` → `[T, B]`."""
+    """Dot products in at least fp32: `[T, B, E]`, `[…, E]` → `[T, B]`."""
     return (_at_least_fp32(features) * rows).sum(-1)
 
 

@@ -106,7 +106,7 @@ def test_cutoffs_beyond_the_vocabulary_are_left_out():
 
 def test_what_does_not_fit_is_refused_by_name():
     for cutoffs in ([], [0, 5], [5, 5], [7, 3]):
-        with pytest.raises(UserError, match=r"cutoffs=.*rising"):
+        with pytest.raises(UserError, match=r"cutoffs=.*increasing"):
             AdaptiveEmbedding(V, 8, cutoffs, 2.0)
     with pytest.raises(UserError, match="vocabulary has 3 words"):
         AdaptiveEmbedding(3, 8, [4], 2.0)
