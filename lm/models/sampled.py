@@ -44,7 +44,7 @@ class CandidateSampler:
         return select_rows(decoder.weight, words), bias, rows
 
     def candidates(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The distinct words of a training window, in ascending order, and the corrections of their logits: `[N]` → `[C]`, `[C]`.
+        """The distinct words of a training window, ascending, and the corrections of their logits: `[N]` → `[C]`, `[C]`.
 
         Targets are included with certainty and need no correction.
         """
@@ -104,7 +104,7 @@ def inclusion_probabilities(vocabulary_size: int, num_frequent: int, num_sampled
 
 
 def systematic_sample(inclusion: Tensor, uniform: Tensor) -> Tensor:
-    """Distinct words in ascending order, each with its inclusion probability (Madow 1949): `[V]`, `[]` → `[sum of inclusion]`.
+    """Distinct words, ascending, each with its inclusion probability (Madow 1949): `[V]`, `[]` → `[sum of inclusion]`.
 
     On a line on which each word's interval is as long as its probability, they are those at u, u + 1, u + 2, …
     """
