@@ -44,7 +44,7 @@ class CandidateSampler:
         return select_rows(decoder.weight, words), bias, rows
 
     def candidates(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The distinct words of a training window, ascending, and the corrections of their logits: `[N]` → `[C]`, `[C]`.
+        """The distinct words of a training window, ascending, and their logits' corrections: `[N]` → `[C]`, `[C]`.
 
         Targets are included with certainty and need no correction.
         """
