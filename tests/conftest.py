@@ -1,13 +1,16 @@
 """Small corpora and small models that many tests share."""
 
+import atexit
 import copy
 import functools
 import json
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +20,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import CompactHydraException
 from hydra.utils import instantiate
+from hypothesis import settings
 from omegaconf import DictConfig, OmegaConf
 
 from lm.config.cli import one_line_errors
@@ -28,6 +32,12 @@ from lm.models.recurrent import CELLS
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers, and the processes they start, share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+if "LM_CACHE" not in os.environ:  # else tests would leave their corpora in the user's
+    os.environ["LM_CACHE"] = tempfile.mkdtemp(prefix="lm-tests-")
+    atexit.register(shutil.rmtree, os.environ["LM_CACHE"], ignore_errors=True)
+settings.register_profile("tests", deadline=None)  # other processes share the cores
+settings.load_profile("tests")
 
 V = 30
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -72,6 +82,12 @@ SMALL_SIZES = {
     "num_experts": 3,
     "tie_weights": False,
 }
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A test does not depend on those before it."""
+    torch.manual_seed(0)
 
 
 @functools.cache

@@ -38,7 +38,7 @@ def values(arguments, texts=()):
     return config.key
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(TYPED)
 @example("${now:%Y}")
 @example("\\${oc.env:HOME}")
@@ -51,7 +51,7 @@ def test_any_text_arrives_as_it_was_typed(text):
         assert values(arguments, ["text"]) == text
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(TYPED)
 @example("${now:%Y}")
 @example("a\\${b}")
@@ -63,7 +63,7 @@ def test_the_path_of_what_exists_arrives_as_it_was_typed(path):
         assert values([f"ckpt={path}"]) == values(["-m", f"ckpt={path}"]) == path
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(TYPED)
 @example("a, b = (c)")
 @example("1e3")

@@ -1,13 +1,16 @@
 """What `--help` of each script says."""
 
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
 
 import pytest
 
-from tests.conftest import CONF, ROOT, run
+from lm.config.command_line import hydra_arguments
+from lm.config.overrides import check_command_line
+from tests.conftest import CONF, HAS_SWEEP, ROOT, run
 
 help_of = cache(lambda script: run(script, "--help").stdout)
 SCRIPTS = [path.stem for path in CONF.glob("*.yaml")]
@@ -19,6 +22,10 @@ def test_help_has_purpose_examples_and_every_key_with_its_comment(script):
     purpose, examples = help_text.split("\n\n")[:2]
     assert re.fullmatch(r"[A-Z][^\n]+\.", purpose)
     assert len(re.findall(rf"^  python \S*scripts/{script}\.py .*", f"{examples}\n", re.MULTILINE)) >= 2
+    for command in re.findall(rf"^  python \S*scripts/{script}\.py(.*)", examples, re.MULTILINE):
+        arguments = shlex.split(command, comments=True)
+        if HAS_SWEEP or not any("optuna" in each for each in arguments):
+            check_command_line(script, hydra_arguments(arguments, ("text", "prompt")))
     own = (CONF / f"{script}.yaml").read_text()
     keys = [line for line in own.splitlines() if re.match(r"[a-z]\w*:", line) and not re.match("defaults|hydra", line)]
     assert keys

@@ -28,7 +28,7 @@ def words_of(text: str) -> list[str]:
     return [UNK if any(category(letter) == "Cc" or letter in BIDI for letter in word) else word for word in words]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(TEXT)
 @example("one endless line " * 40)
 @example("a\r\nb\r\n")
@@ -53,7 +53,6 @@ def test_every_word_of_any_text_is_counted_once(text):
         assert corpus.vocabulary.decode(stream) == expected
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_bytes_that_are_no_text_are_refused_with_file_and_place(data):
     try:

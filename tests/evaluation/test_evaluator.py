@@ -12,7 +12,7 @@ from lm.evaluation.config import EvaluationConfig
 from lm.evaluation.dynamic_evaluation import DynamicEvaluation, GradientStatistics
 from lm.evaluation.evaluator import Evaluator
 from lm.evaluation.neural_cache import NeuralCache
-from lm.evaluation.scoring import Interpolation
+from lm.evaluation.scoring import Interpolation, score_tokens
 from tests.conftest import make_model
 
 CACHE = NeuralCache(50, 0.3, 0.1, {"theta": [0.1, 0.5], "interpolation_weight": [0.05, 0.2, 0.4]})
@@ -56,6 +56,10 @@ def test_tuned_values_are_those_with_the_lowest_loss_on_the_validation_text(eval
             Interpolation(row.get("temperature", 1.0), row.get("theta"), row.get("interpolation_weight", 0.0))
             for row in tried
         ]
+        corpus = run.data.corpus
+        windows = run.protocol.windows(corpus.valid[:100], corpus.vocabulary.eos_id)
+        scores = score_tokens(run.model, windows, [0.8, 1.0, 1.5], [0.1, 0.5], CACHE.window)
+        assert [row["loss"] for row in tried] == pytest.approx([each.nll(scores).mean().item() for each in values])
         [again] = [row["loss"] for row, each in zip(tried, values, strict=True) if each == results[name].interpolation]
         assert again == best["loss"]
     assert results["cache"].loss < results["model"].loss

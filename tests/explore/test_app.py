@@ -102,15 +102,19 @@ def test_a_page_of_another_site_cannot_let_the_models_compute(client):
 def test_requests_at_the_same_time_do_not_disturb_each_other(client):
     """Attention is read by hooks, which must not see what another thread computes."""
 
-    def score(i: int) -> int:
-        return client.post("/score", json={"lines": [f"w1 w{i % 9} w2"]}).status_code
+    def score(i: int) -> list[float]:
+        models = client.post("/score", json={"lines": [f"w1 w{i} w2"]}).json()
+        return [log_prob for [line] in models for log_prob in line["log_probs"]]
 
-    def draw(i: int) -> int:
-        return client.get("/attention.png", params={"model": 1, "line": f"w{i % 9} w2 w3 w4"}).status_code
+    def draw(i: int) -> bytes:
+        return client.get("/attention.png", params={"model": 1, "line": f"w{i} w2 w3 w4"}).content
 
+    drawn = [draw(i) for i in range(9)]
     with ThreadPoolExecutor(8) as threads:
-        answers = [threads.submit(work, i) for i in range(12) for work in (score, draw)]
-    assert {answer.result() for answer in answers} == {200}
+        pairs = [(threads.submit(score, i), threads.submit(draw, i)) for i in range(9)]
+    assert [figure.result() for _, figure in pairs] == drawn
+    for i, (scores, _) in enumerate(pairs):
+        assert scores.result() == pytest.approx(score(i))
 
 
 def test_a_page_of_another_name_for_this_machine_is_refused(models):

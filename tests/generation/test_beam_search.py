@@ -82,11 +82,17 @@ def test_texts_that_end_compete_by_their_normalised_log_probability(length_penal
     assert got == pytest.approx(sorted(merits, reverse=True)[:10], abs=1e-4)
 
 
-def test_stopping_early_loses_no_better_text():
-    model = make_model("lstm")
-    model.head.decoder.bias.data[0] += 4
-    short, long = (beam_search(model, max_words, 4, max_lines=1) for max_words in (30, 60))
-    assert [each.ids.tolist() for each in short] == [each.ids.tolist() for each in long]
+@pytest.mark.parametrize("length_penalty", [0.0, 0.5, 1.0])
+def test_stopping_early_loses_no_better_text(length_penalty, monkeypatch):
+    model, steps = make_model("lstm"), []
+    model.head.decoder.bias.data[0] += 1.5
+    model.core.register_forward_pre_hook(lambda *_: steps.append(1))
+    options = {"max_lines": 1, "length_penalty": length_penalty}
+    early, stopped_after = beam_search(model, 60, 4, **options), len(steps)
+    monkeypatch.setattr(module, "_cannot_improve", lambda *_: False)
+    whole = beam_search(model, 60, 4, **options)
+    assert [each.ids.tolist() for each in early] == [each.ids.tolist() for each in whole]
+    assert stopped_after < len(steps) - stopped_after
 
 
 def test_nothing_that_is_ruled_out_is_in_any_text():

@@ -33,6 +33,7 @@ def drawn(log_probs, seed=0, **options):
         ({"top_k": 3}, [0, 1, 2]),
         ({"top_p": 0.3}, [0]),
         ({"top_p": 1.0}, [0, 1, 2, 3, 4]),
+        ({"top_p": 0.8}, None),  # 2, 3 and 4 words
         ({"min_p": 0.7}, None),
         ({"top_k": 4, "top_p": 0.999}, [0, 1, 2, 3]),
         ({"unk": 1}, [0, 2, 3, 4]),
@@ -44,7 +45,9 @@ def test_sampled_frequencies_match_the_tempered_truncated_distribution(temperatu
     order = [3, 1, 4, 0, 2]  # not by probability
     tempered = torch.tensor(PROBS) ** (1 / temperature)
     if left is None:
-        left = [i for i, prob in enumerate(tempered) if prob >= options["min_p"] * tempered[0]]
+        share = tempered / tempered.sum()
+        least, most = options.get("min_p", 0), options.get("top_p", 1)
+        left = [i for i in range(5) if share[i] >= least * share[0] and share[:i].sum() < most]
     draws = 20_000
     log_probs = torch.tensor(PROBS)[order].log().expand(draws, 5)
     if "unk" in options:

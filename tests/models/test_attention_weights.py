@@ -9,7 +9,7 @@ from lm.models.transformer import CausalAttention
 from tests.conftest import TRANSFORMERS, V, make_model
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("name", [*TRANSFORMERS, "transformer_xl", "modern_transformer"])
 def test_weights_are_shares_of_what_came_before(name):
     weights = attention_weights(make_model(name), torch.randint(V, (7, 3)))
     assert weights.shape == (2, 3, 2, 7, 7)

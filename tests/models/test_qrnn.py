@@ -50,3 +50,12 @@ def test_the_state_joins_windows_of_any_length(window):
 def test_a_window_of_no_inputs_is_refused():
     with pytest.raises(UserError, match="window=0 given, but it must be at least 1"):
         QRNNCore(4, hidden_size=5, num_layers=1, dropout=0.0, window=0)
+
+
+def test_skip_connections_add_a_layers_input_to_its_output():
+    core = QRNNCore(4, hidden_size=5, num_layers=2, dropout=0.0, skip_connections=True)
+    inputs = torch.randn(6, 2, 4)
+    first, second = core.layers
+    below, _ = first(inputs, first.initial_state(2))
+    above, _ = second(below, second.initial_state(2))
+    torch.testing.assert_close(core(inputs, core.initial_state(2))[0], below + above)

@@ -8,9 +8,11 @@ from lm.ops import linear
 from lm.ops.linear import FEW
 
 
+@pytest.mark.parametrize("threads", [1, 3, 4])
 @pytest.mark.parametrize("words", [10, 11])
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (2, 3), (FEW,), (FEW + 1,), (0,)], ids=str)
-def test_is_what_torch_computes(shape, words):
+def test_is_what_torch_computes(shape, words, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     rows, weight, bias = torch.randn(*shape, 5), torch.randn(words, 5), torch.randn(words)
     with torch.inference_mode():
         torch.testing.assert_close(linear(rows, weight, bias), F.linear(rows, weight, bias))

@@ -136,15 +136,17 @@ def test_logged_interval_covers_all_its_windows(data):
     assert recorder.logged[7]["speed/tokens_per_second"] > 0
 
 
-def test_learning_rate_is_divided_when_validation_does_not_improve(data):
+@pytest.mark.parametrize("every", [1, 2])
+def test_learning_rate_is_divided_when_validation_does_not_improve(data, every):
     module, recorder, losses = make_module(data, scheduler=divide_on_plateau), Recorder(), []
     module.make_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=1.0, maximize=True)
     keep = LambdaCallback(on_validation_end=lambda trainer, _: losses.append(trainer.callback_metrics["val/loss"]))
-    make_trainer(max_epochs=6, callbacks=[recorder, keep], limit_train_batches=1).fit(module, data)
+    options = {"limit_train_batches": 1, "check_val_every_n_epoch": every}
+    make_trainer(max_epochs=6 * every, callbacks=[recorder, keep], **options).fit(module, data)
     expected = [1.0]
     for i, loss in enumerate(losses[:-1]):
         expected.append(expected[-1] if i == 0 or loss < min(losses[:i]) else expected[-1] / 4)
-    assert recorder.used == expected
+    assert recorder.used == [rate for rate in expected for _ in range(every)]
     assert expected[-1] < 1
 
 

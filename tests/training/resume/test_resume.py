@@ -292,7 +292,7 @@ def train_on(devices: int, text_folder: Path, run_dir: Path, *overrides: str) ->
         train(tiny_config(text_folder, run_dir, *overrides))
     else:
         options = small(text_folder, "data.eval_batch_size=3", *overrides, f"run_dir={run_dir}")
-        done = run("train", *options, f"trainer.devices={devices}")
+        done = run("train", *options, f"trainer.devices={devices}", cwd=text_folder.parent)
         assert done.returncode == 0, done.stderr
 
 
