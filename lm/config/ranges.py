@@ -70,7 +70,7 @@ _KEYS = {
     _whole(1, 100): "callbacks.log_prob_heat_map.lines",
     _whole(1, 1000): """
         callbacks.log_prob_heat_map.words callbacks.surprisal_text.words model.core.num_layers
-        model.head.num_experts model.core.window""",
+        model.head.num_experts model.core.kernel_size""",
     _whole(1, 1024): "hydra.sweeper.n_jobs",
     _whole(1, 1024, -1): "hydra.launcher.n_jobs",
     _whole(1, 1024, -1, "auto"): "trainer.devices fabric.devices",

@@ -20,10 +20,10 @@ class MogrifierCore(StackedCore):
         input_size: E, the size of the embedded tokens.
         hidden_size: H.
         num_layers: L, the number of layers.
-        dropout: see `StackedCore`, as for the three that follow.
-        input_dropout: that of the embedded tokens.
-        locked_dropout: one mask for all steps.
-        skip_connections: around layers.
+        dropout: the dropout probability between the layers.
+        input_dropout: that of the embedded tokens; None means `dropout`.
+        locked_dropout: whether a mask is drawn once for all steps of a window.
+        skip_connections: whether a layer's input is added to its output where both are of one size.
         rounds: how often one gates the other, the input first; 0 is an LSTM.
         rank: of the matrices of these gates; None is full rank.
         cap_input_gate: whether the input gate is at most 1 - the forget gate, which keeps the cell within [-1, 1].

@@ -22,8 +22,10 @@ class WeightDropCore(StackedCore):
         cell: a key of CELLS.
         hidden_size: of the layers but the last one.
         num_layers: the number of layers.
-        dropout: see `StackedCore`, also for `input_dropout` and `locked_dropout`.
+        dropout: the dropout probability between the layers.
+        input_dropout: that of the embedded tokens; None means `dropout`.
         weight_dropout: the dropout probability of the hidden-to-hidden weights.
+        locked_dropout: whether a mask is drawn once for all steps of a window.
         last_size: H, the size of the last layer, such as E to tie weights; None means `hidden_size`.
     """
 

@@ -16,7 +16,7 @@ def plain(layer, inputs):
     for t in range(len(inputs)):
         gates = layer.gates.bias
         for i, weight in enumerate(weights):
-            read = t - (layer.window - 1) + i
+            read = t - (layer.kernel_size - 1) + i
             gates = gates + (inputs[read] @ weight.T if read >= 0 else 0)
         candidate, forget, output = gates.expand(inputs.size(1), -1).chunk(3, dim=1)
         cell = forget.sigmoid() * cell + (1 - forget.sigmoid()) * candidate.tanh()
@@ -24,9 +24,9 @@ def plain(layer, inputs):
     return torch.stack(outputs)
 
 
-@pytest.mark.parametrize("window", [1, 2, 3])
-def test_values_and_gradients_are_those_of_the_equations(window):
-    layer = QRNNLayer(4, 5, window)
+@pytest.mark.parametrize("kernel_size", [1, 2, 3])
+def test_values_and_gradients_are_those_of_the_equations(kernel_size):
+    layer = QRNNLayer(4, 5, kernel_size)
     inputs = torch.randn(6, 2, 4, requires_grad=True)
     given = [inputs, *layer.parameters()]
     outputs, exact = layer(inputs, layer.initial_state(2))[0], plain(layer, inputs)
@@ -35,9 +35,9 @@ def test_values_and_gradients_are_those_of_the_equations(window):
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("window", [1, 2, 3])
-def test_the_state_joins_windows_of_any_length(window):
-    core = QRNNCore(4, hidden_size=5, num_layers=2, dropout=0.0, window=window)
+@pytest.mark.parametrize("kernel_size", [1, 2, 3])
+def test_the_state_joins_windows_of_any_length(kernel_size):
+    core = QRNNCore(4, hidden_size=5, num_layers=2, dropout=0.0, kernel_size=kernel_size)
     inputs = torch.randn(7, 2, 4)
     whole, _ = core(inputs, core.initial_state(2))
     parts, state = [], core.initial_state(2)
@@ -47,9 +47,9 @@ def test_the_state_joins_windows_of_any_length(window):
     torch.testing.assert_close(torch.cat(parts), whole)
 
 
-def test_a_window_of_no_inputs_is_refused():
-    with pytest.raises(UserError, match="window=0 given, but it must be at least 1"):
-        QRNNCore(4, hidden_size=5, num_layers=1, dropout=0.0, window=0)
+def test_a_kernel_of_no_inputs_is_refused():
+    with pytest.raises(UserError, match="kernel_size=0 given, but it must be at least 1"):
+        QRNNCore(4, hidden_size=5, num_layers=1, dropout=0.0, kernel_size=0)
 
 
 def test_skip_connections_add_a_layers_input_to_its_output():
