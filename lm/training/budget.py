@@ -17,8 +17,9 @@ from lm.training.module import LitLanguageModel
 from lm.training.schedules import constant
 
 WARMUP_STEPS = 5
-MEASURED_SECONDS = 5.0
 MEASURED_STEPS = 10  # at least
+MEASURED_SHARE = 0.05  # of the time to train
+SHORTEST, LONGEST = 5.0, 30.0  # seconds to measure
 
 
 def check_train_minutes(config: DictConfig) -> None:
@@ -68,7 +69,7 @@ def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
 def step_seconds(config: DictConfig) -> float:
     """The mean time of a training step, in seconds, of the model, optimizer and text of a config."""
     lightning.seed_everything(config.seed, verbose=False)
-    data, clock = make_data(config), StepClock()
+    data, clock = make_data(config), StepClock(measured_seconds(config.train_minutes))
     silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
     # the clock ends it, not what would end the run
     endless = {"max_epochs": -1, "max_steps": 10**9, "max_time": None, "fast_dev_run": False}
@@ -80,10 +81,17 @@ def step_seconds(config: DictConfig) -> float:
     return clock.seconds / clock.steps
 
 
-class StepClock(Callback):
-    """Times optimizer steps after a warmup, for long enough, and then stops training."""
+def measured_seconds(minutes: float) -> float:
+    """How long to measure: on a machine that does other work, too, a few seconds may be quite unlike the rest."""
+    return min(max(SHORTEST, 60 * minutes * MEASURED_SHARE), LONGEST)
 
-    steps, seconds = 0, 0.0
+
+class StepClock(Callback):
+    """Times optimizer steps after a warmup, for `enough` seconds, and then stops training."""
+
+    def __init__(self, enough: float) -> None:
+        self.enough = enough
+        self.steps, self.seconds = 0, 0.0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step < WARMUP_STEPS or self.steps == trainer.global_step - WARMUP_STEPS > 0:
@@ -94,4 +102,4 @@ class StepClock(Callback):
         if self.steps == 0:
             self.started = time.perf_counter()
         self.seconds = time.perf_counter() - self.started
-        trainer.should_stop = self.seconds >= MEASURED_SECONDS and self.steps >= MEASURED_STEPS
+        trainer.should_stop = self.seconds >= self.enough and self.steps >= MEASURED_STEPS

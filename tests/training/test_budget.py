@@ -24,7 +24,7 @@ class Slow(Callback):
 
 
 def test_a_step_takes_the_time_that_it_takes(text_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.1)
+    monkeypatch.setattr(budget, "measured_seconds", lambda minutes: 0.1)
     monkeypatch.setattr(budget.StepClock, "on_train_batch_start", Slow.on_train_batch_start, raising=False)
     for windows in (1, 3):
         config = without_num_params(tiny_config(text_folder, tmp_path, f"trainer.accumulate_grad_batches={windows}"))
@@ -42,9 +42,14 @@ def test_a_step_takes_the_time_that_it_takes(text_folder, tmp_path, monkeypatch)
     ],
 )
 def test_the_speed_is_measured_however_short_the_training_would_be(overrides, text_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.0)
+    monkeypatch.setattr(budget, "measured_seconds", lambda minutes: 0.0)
     config = without_num_params(tiny_config(text_folder, tmp_path, *overrides))
     assert budget.step_seconds(config) > 0
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0.1, 5), (2, 6), (10, 30), (150, 30)])
+def test_the_longer_the_training_the_longer_its_speed_is_measured(minutes, seconds):
+    assert budget.measured_seconds(minutes) == pytest.approx(seconds)
 
 
 def test_a_run_has_the_steps_of_its_time_and_keeps_their_number_when_resumed(
