@@ -144,7 +144,7 @@ def _check_trainer(config: DictConfig) -> None:
         if monitor and monitor not in METRICS:
             raise UserError(f"callbacks.{name}.monitor={monitor} given, but it must be one of {', '.join(METRICS)}.")
         stops = "EarlyStopping" in str(callback.get("_target_")) and str(monitor).startswith("val/")
-        if stops and not config.trainer.limit_val_batches:
+        if stops and config.trainer.limit_val_batches == 0:
             raise UserError(
                 f"callbacks.{name}.monitor={monitor} with trainer.limit_val_batches=0 given, but without validation "
                 f"there is no {monitor}: remove '~callbacks.{name}', or validate."

@@ -79,6 +79,7 @@ class TensorBoard(_OutlivesFullDisk, TensorBoardLogger):
         with self.tolerating():
             for summary in hparams(self._sanitize_params(dict(params)), shown):
                 self.experiment._get_file_writer().add_summary(summary)
+            self.experiment.flush()
 
     def log_text(self, tag: str, text: str) -> None:
         """Show a text."""
