@@ -108,14 +108,15 @@ class LanguageModel:
 
     def log_prob(self, text: str, eos: bool = True) -> float:
         """The log-probability of a text in nats: the sum over its non-blank lines, each scored independently."""
-        self._warn_of_unknown(text)
-        return math.fsum(self.score(line, eos=eos).log_prob for line in split_lines(text) if line.strip())
+        scores = [self.score(line, eos=eos) for line in split_lines(text) if line.strip()]
+        warn_of_unknown([word for score in scores for word in score.unknown])
+        return math.fsum(score.log_prob for score in scores)
 
     def perplexity(self, text: str, eos: bool = True, context: str = "line") -> float:
         """Per word, and with `eos` end of line, of a text, scored as by `score_lines`; NaN if it has none."""
-        self._warn_of_unknown(text)
         lines = split_lines(text.removesuffix("\n"))
         scores = list(self.score_lines(lines, eos=eos, context=context))
+        warn_of_unknown([word for score in scores for word in score.unknown])
         words = sum(len(score.words) for score in scores)
         return perplexity(-sum(score.log_prob for score in scores) / words) if words else math.nan
 
@@ -180,7 +181,7 @@ class LanguageModel:
     def next_words(self, text: str = "", k: int = 10) -> list[tuple[str, float]]:
         """The `k` most probable words after a text, each with its probability."""
         at_least(1, k=k)
-        self._warn_of_unknown(text)
+        warn_of_unknown(self.unknown(text))
         ids = self._encode(self.words_of(text))
         decoder = IncrementalDecoder.prefill(self.model, ids[:-1], 1)
         return self._top(decoder.decode(ids[-1:, None])[0, 0].float().exp(), k)
@@ -223,7 +224,7 @@ class LanguageModel:
     def generate(self, prompt: str = "", config: GenerationConfig = DEFAULT, **options: Any) -> list[str]:
         """Texts that begin with `prompt`: samples or, with `num_beams`, the most probable ones of a beam search."""
         config = self._configured(config, options)
-        self._warn_of_unknown(prompt)
+        warn_of_unknown(self.unknown(prompt))
         if config.num_beams > 1:
             return [text for text, _ in self.beam_search(prompt, config)]
         steps = list(self.stream(prompt, config))
@@ -247,11 +248,6 @@ class LanguageModel:
         found = beam_search(self.model, self._encode(words), config, self.vocabulary, interruptible)
         return [("".join(pieces([*words, *self.vocabulary.decode(each.ids)])), each.log_prob) for each in found]
 
-    def _warn_of_unknown(self, text: str) -> None:
-        """Warn the caller of a public method."""
-        if words := self.unknown(text):
-            warnings.warn(describe_unknown(words), stacklevel=3)
-
     @staticmethod
     def _configured(config: GenerationConfig, options: dict[str, Any]) -> GenerationConfig:
         check_arguments(GenerationConfig, options)
@@ -274,6 +270,12 @@ class LanguageModel:
         for inputs, targets in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
             if len(targets):
                 yield targets.cpu(), decoder.decode(inputs[:, None]).squeeze(1).float().cpu()
+
+
+def warn_of_unknown(words: Sequence[str]) -> None:
+    """Warn whoever calls the method that calls this of words that the model does not know."""
+    if words:
+        warnings.warn(describe_unknown(words), stacklevel=3)
 
 
 def common_prefix_length(first: Sequence[str], second: Sequence[str]) -> int:

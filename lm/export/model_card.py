@@ -96,11 +96,12 @@ def _public(override: str) -> str | None:
     """An override as others can use it; None if it is of no use to them."""
     key, _, value = override.partition("=")
     name = key.rpartition(".")[2]
+    if "`" in override or key.lstrip("+~").startswith(("logger", "callbacks")):
+        return None
     if name in PLACEHOLDERS and value != "null":
         return f"{key}={PLACEHOLDERS[name]}"
     has_path = name in PATHS or re.search(r"(^|[\s=:,'\"\[{(])[/~]", value)
-    is_private = key.lstrip("+~").startswith(("logger", "callbacks"))
-    return None if has_path or is_private or "`" in override else override
+    return None if has_path else override
 
 
 def _perplexities(metrics: Mapping[str, Any], trim: bool, dtype: str) -> str:

@@ -92,6 +92,7 @@ def test_paths_of_the_authors_machine_are_left_out(model, override):
 
 def test_paths_that_training_needs_are_placeholders(model):
     overrides = ["data=text", "data.root='/home/me/a b'", "init_from=best", "a.pretrained=null", "ckpt=last"]
+    overrides += ["`rm`.root=a", "logger.mlflow.root=a"]
     card = model_card(model, "float32", "unknown", overrides)
     command = card.split("```bash\n")[1].split("\n```")[0].replace(" \\\n   ", "")
     assert command == "python scripts/train.py data=text data.root=DIR init_from=CKPT"

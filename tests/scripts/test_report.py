@@ -2,6 +2,7 @@
 
 import math
 import subprocess
+from unittest.mock import Mock
 
 import pytest
 from lightning import Trainer
@@ -131,11 +132,8 @@ def test_the_report_of_a_real_run_and_of_one_that_fails(text_folder, tmp_path):
 def test_a_run_that_is_resumed_after_an_error_leaves_none(text_folder, tmp_path, monkeypatch):
     options = tiny_config(text_folder, tmp_path, "trainer.max_epochs=1", "test=false")
 
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "fit", interrupted)
+        patch.setattr(Trainer, "fit", Mock(side_effect=KeyboardInterrupt))
         train(options)
     assert (tmp_path / ERROR_FILE).read_text() == "stopped"
     train(options)
