@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from lm.training.muon import Muon
+from lm.training import muon
+from lm.training.muon import COEFFICIENTS, Muon, orthogonalized
 from lm.training.optimizers import ModelParameters
 from lm.training.schedules import cosine, one_cycle, one_cycle_flat
 from tests.conftest import make_model
@@ -34,7 +35,8 @@ def is_hidden(name: str, parameter: torch.Tensor) -> bool:
 
 @pytest.mark.parametrize("decay", ["all", "matrices"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_it_is_torchs_muon_and_adamw_side_by_side(decay, tied):
+def test_with_products_in_bfloat16_it_is_torchs_muon_and_adamw_side_by_side(monkeypatch, decay, tied):
+    monkeypatch.setattr(muon, "fast_precision", lambda _: "bf16-mixed")
     model, plain = (make_model("lstm", tie_weights=tied) for _ in range(2))
     ours = Muon(ModelParameters(model), lr=0.01, momentum=0.9, weight_decay=0.1, decay=decay, fused=True)
     named = dict(plain.named_parameters())
@@ -51,6 +53,35 @@ def test_it_is_torchs_muon_and_adamw_side_by_side(decay, tied):
             each.step()
             each.zero_grad()
     assert_same_weights(model, plain)
+
+
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24), (16, 16)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_orthogonalizing_applies_the_polynomial_to_the_singular_values_and_keeps_the_vectors(shape, dtype, tolerance):
+    matrix = torch.randn(shape)
+    left, singular, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    singular = singular / singular.norm()
+    for _ in range(5):
+        singular = sum(c * singular**power for c, power in zip(COEFFICIENTS, (1, 3, 5), strict=True))
+    expected = left @ singular.diag() @ right
+    result = orthogonalized(matrix, 5, dtype)
+    assert result.dtype == dtype
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_products_are_in_the_precision_that_the_machine_is_fast_in(monkeypatch, precision, dtype):
+    monkeypatch.setattr(muon, "fast_precision", {"cpu": precision}.get)
+    seen = []
+
+    def spied(matrix, steps, dtype):
+        seen.append(dtype)
+        return orthogonalized(matrix, steps, dtype)
+
+    monkeypatch.setattr(muon, "orthogonalized", spied)
+    model = make_model("lstm")
+    train_steps(model, Muon(ModelParameters(model)), steps=1)
+    assert {*seen} == {dtype}
 
 
 def test_a_step_has_the_size_of_adamw_and_nearly_orthogonal_rows_or_columns():
@@ -82,12 +113,12 @@ def test_schedules_change_rate_and_momentum_of_both_and_a_restored_state_goes_on
     optimizer, schedule = parts(model)
     seen = []
     for step in range(10):
-        muon, adamw = optimizer.param_groups
+        matrices, adamw = optimizer.param_groups
         train_steps(model, optimizer, schedule, steps=1)
-        seen.append(muon["momentum"])
-        assert muon["lr"] == adamw["lr"]
+        seen.append(matrices["betas"][0])
+        assert matrices["lr"] == adamw["lr"]
         if "cycle" in name:
-            assert muon["betas"] == adamw["betas"][:1]
+            assert matrices["betas"] == adamw["betas"][:1]
         if step == 4:
             stored = copy.deepcopy([each.state_dict() for each in (model, optimizer, schedule)])
     assert (len({*seen}) > 3) is ("cycle" in name)
