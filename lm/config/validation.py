@@ -20,14 +20,14 @@ def check(config: DictConfig) -> None:
     """Check names and types of all values against the signatures of what they build, and the devices."""
     for path, node in _nodes_with_target(config, ""):
         check_arguments(get_object(node._target_), node, path)
-    if "fabric" in config and _number(config.fabric.devices) != 1:
+    if "fabric" in config and number_of_devices(config.fabric.devices) not in (1, None):
         raise UserError(
             f"fabric.devices={config.fabric.devices} given, but the text is read in order, by one device: use 1."
         )
     available = torch.cuda.device_count()  # Lightning's error names neither the available devices nor a remedy
     for name in ("fabric", "trainer"):
         node = config.get(name)
-        if node and node.accelerator == "gpu" and _number(node.devices) > available:
+        if node and node.accelerator == "gpu" and (number_of_devices(node.devices) or 1) > available:
             raise UserError(
                 f"{name}.accelerator=gpu with {name}.devices={node.devices} given, but this machine has {available} "
                 f"CUDA GPUs: use fewer devices or {name}.accelerator=cpu."
@@ -46,11 +46,11 @@ def snapshot(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _number(devices: Any) -> int:
-    """The minimum number of devices requested."""
+def number_of_devices(devices: Any) -> int | None:
+    """How many devices Lightning's `devices` asks for, by number or as indices; None for as many as there are."""
     if OmegaConf.is_list(devices):
         return len(devices)
-    return devices if isinstance(devices, int) and devices > 0 else 1
+    return devices if isinstance(devices, int) and devices > 0 else None
 
 
 def _nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:

@@ -8,9 +8,10 @@ import lightning
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lm.checkpoints import checkpoint
+from lm.config.validation import number_of_devices
 from lm.errors import UserError
 from lm.training.init_from import make_data
 from lm.training.module import LitLanguageModel
@@ -37,9 +38,8 @@ def check_train_minutes(config: DictConfig) -> None:
 
 
 def has_several_processes(trainer: DictConfig) -> bool:
-    """Whether a trainer's config asks for more than one device, which may be given by its index, as in [1]."""
-    devices = trainer.devices
-    return (len(devices) if OmegaConf.is_list(devices) else devices) != 1 or trainer.num_nodes != 1
+    """Whether a trainer's config asks for more than one device, or for as many as there are."""
+    return number_of_devices(trainer.devices) != 1 or trainer.num_nodes != 1
 
 
 def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
