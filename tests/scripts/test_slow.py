@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_the_examples_recipes_learn_wikitext2_and_score_all_of_it(wikitext2, tmp_path, model):
     arguments = [f"experiment=pytorch_examples/{model}", f"data.root={wikitext2}", "trainer.max_epochs=1"]
     arguments += ["trainer.limit_train_batches=100", "trainer.log_every_n_steps=50", "hydra.run.dir=run"]
-    done = run("train", *arguments, cwd=tmp_path, timeout=900)
+    done = run("train", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["val/tokens"] == 217_646
@@ -25,7 +25,7 @@ def test_the_examples_recipes_learn_wikitext2_and_score_all_of_it(wikitext2, tmp
 def test_optuna_searches_and_leaves_its_table(text_folder, tmp_path):
     pytest.importorskip("optuna")
     arguments = small(text_folder, "hparams_search=optuna", "hydra.sweeper.n_trials=3", "trainer.max_epochs=1")
-    done = run("train", "-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path, timeout=300)
+    done = run("train", "-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
     assert len(rows) == 3
@@ -39,7 +39,7 @@ def test_a_search_survives_trials_that_fail(text_folder, tmp_path):
     pytest.importorskip("optuna")
     arguments = small(text_folder, "hparams_search=optuna", "hydra.sweeper.n_trials=2", "trainer.max_epochs=1")
     arguments += ["hydra.sweeper.params={optimizer.lr: 'choice(1, -1)'}", "seed=4", "hydra.sweep.dir=sweep"]
-    done = run("train", "-m", *arguments, cwd=tmp_path, timeout=300)
+    done = run("train", "-m", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
     assert len(rows) == 2
@@ -54,7 +54,7 @@ def test_a_search_with_a_stored_study_goes_on_where_it_ended(text_folder, tmp_pa
     arguments = small(text_folder, "hparams_search=optuna", "hydra.sweeper.n_trials=1", "trainer.max_epochs=1")
     arguments += ["hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study_name=lm"]
     for part in ("first", "second"):
-        done = run("train", "-m", *arguments, f"hydra.sweep.dir={part}", cwd=tmp_path, timeout=300)
+        done = run("train", "-m", *arguments, f"hydra.sweep.dir={part}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     study = optuna.load_study(study_name="lm", storage=f"sqlite:///{tmp_path}/study.db")
     assert len(study.trials) == 2
