@@ -3,11 +3,17 @@
 import sys
 from collections.abc import Sequence
 from itertools import chain, zip_longest
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from lm.config.script import imported, script_main
 from lm.errors import UserError
+
+if TYPE_CHECKING:
+    from lm import LanguageModel
+    from lm.config.signals import Interruptible
+    from lm.generation.config import GenerationConfig
 
 # all others are options of GenerationConfig
 OWN_KEYS = ("ckpt", "prompt", "prompt_file", "tokenize", "detokenize", "out")
@@ -23,8 +29,6 @@ def generate(config: DictConfig) -> list[str]:
     from lm.files.atomic import check_writable
     from lm.files.text import write_text
     from lm.generation.config import GenerationConfig
-    from lm.generation.detokenize import detokenized
-    from lm.language_model import pieces
 
     imported()
     options = {str(key): value for key, value in config.items() if key not in OWN_KEYS}
@@ -37,30 +41,13 @@ def generate(config: DictConfig) -> list[str]:
     if unknown := model.unknown(prompt):
         print(describe_unknown(unknown), file=sys.stderr)
 
-    readable = detokenized if config.detokenize else str
     interruptible = Interruptible()
     if generation.num_beams > 1:
-        found = model.beam_search(prompt, generation, interruptible)
-        texts = [readable(text) for text, _ in found]
-        print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
+        texts = print_beams(model, prompt, generation, config.detokenize, interruptible)
     elif generation.num_samples > 1 or config.detokenize:
-        words = model.words_of(prompt)
-        samples = [[*words] for _ in range(generation.num_samples)]
-        with interruptible:
-            for step in model.stream(prompt, generation):
-                for sample, word in zip(samples, step, strict=True):
-                    sample += [word] if word is not None else []
-        texts = [readable("".join(pieces(sample))) for sample in samples]
-        print_texts(texts)
+        texts = print_samples(model, prompt, generation, config.detokenize, interruptible)
     else:
-        parts = []
-        with interruptible:
-            stream = (word for [word] in model.stream(prompt, generation) if word)
-            for part in pieces(chain(model.words_of(prompt), stream)):
-                print(part, end="", flush=True)
-                parts.append(part)
-        print()
-        texts = ["".join(parts)]
+        texts = print_words(model, prompt, generation, interruptible)
     if config.out:
         write_text("\n\n".join(texts) + "\n", config.out)
     interruptible.raise_again("this is the text so far")
@@ -76,6 +63,63 @@ def read_prompt(config: DictConfig) -> str:
     if config.prompt:
         raise UserError(f"prompt={config.prompt} and prompt_file={config.prompt_file} given: leave one of them out.")
     return read_text(config.prompt_file, "prompt_file").removesuffix("\n")
+
+
+def print_beams(
+    model: "LanguageModel",
+    prompt: str,
+    generation: "GenerationConfig",
+    detokenize: bool,
+    interruptible: "Interruptible",
+) -> list[str]:
+    """Print the likeliest texts that beam search finds with their log-probabilities, and return them."""
+    found = model.beam_search(prompt, generation, interruptible)
+    texts = readable([text for text, _ in found], detokenize)
+    print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
+    return texts
+
+
+def print_samples(
+    model: "LanguageModel",
+    prompt: str,
+    generation: "GenerationConfig",
+    detokenize: bool,
+    interruptible: "Interruptible",
+) -> list[str]:
+    """Print samples, drawn in parallel, once all are complete, and return them."""
+    from lm.language_model import pieces
+
+    samples = [[*model.words_of(prompt)] for _ in range(generation.num_samples)]
+    with interruptible:
+        for step in model.stream(prompt, generation):
+            for sample, word in zip(samples, step, strict=True):
+                sample += [word] if word is not None else []
+    texts = readable(["".join(pieces(sample)) for sample in samples], detokenize)
+    print_texts(texts)
+    return texts
+
+
+def print_words(
+    model: "LanguageModel", prompt: str, generation: "GenerationConfig", interruptible: "Interruptible"
+) -> list[str]:
+    """Print a single sample word by word while it is drawn, and return it."""
+    from lm.language_model import pieces
+
+    parts = []
+    with interruptible:
+        stream = (word for [word] in model.stream(prompt, generation) if word)
+        for part in pieces(chain(model.words_of(prompt), stream)):
+            print(part, end="", flush=True)
+            parts.append(part)
+    print()
+    return ["".join(parts)]
+
+
+def readable(texts: Sequence[str], detokenize: bool) -> list[str]:
+    """The texts, where asked for as people write them."""
+    from lm.generation.detokenize import detokenized
+
+    return [detokenized(text) for text in texts] if detokenize else [*texts]
 
 
 def print_texts(texts: Sequence[str], notes: Sequence[str] = ()) -> None:
