@@ -1,6 +1,6 @@
 """Score a split of text with trained models and their mixture, by an evaluation protocol and with test-time methods."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, starmap
 from pathlib import Path
@@ -25,7 +25,10 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     from lm.config.checks import one_of
     from lm.config.validation import check
     from lm.data.summary import print_summary
+    from lm.evaluation.perplexity import verdict
+    from lm.evaluation.report import print_report, summarize
     from lm.training.process import prepare_process
+    from lm.training.results import print_details
 
     imported()
     prepare_process()
@@ -38,23 +41,36 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     if config.split == "valid" and (evaluation.tune or mixed):
         tuned = "evaluation.tune=true" if evaluation.tune else "a mixture"
         print(f"{tuned} with split=valid: the results are optimistically biased: tuned on the scored split.")
-    data, evaluators = loaded_in_turn(config, evaluation, ckpts, mixed)
+    data, evaluators = load_evaluators(config, evaluation, ckpts, mixed)
     outputs = checked_outputs(config, evaluation, ckpts, data)
     print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
-    scores = score_in_turn(evaluators, config.split, mixed)
-    summaries = report(scores, config, ckpts, data, outputs)
-    if scores.stopped:
+    scored = score_in_turn(evaluators, config.split, mixed)
+    if not scored.results and not scored.tried:
+        raise KeyboardInterrupt("no word was scored")
+    summaries = [summarize(result) for result in scored.results]
+    details: dict[str, Any] = {"ckpt": str(ckpts[0]) if len(ckpts) == 1 else [*map(str, ckpts)]}
+    details |= {"text": str(data.root), "precision": config.fabric.precision}
+    details |= scored.protocols[""] if len(ckpts) == 1 else {"protocols": scored.protocols}
+    write(scored, summaries, details, config.split, outputs)
+    if summaries:
+        print_report(summaries)
+        if said := verdict(summaries[0]["loss"], len(data.corpus.vocabulary)):
+            print(f"model: {said}")
+    figures = {"figure": outputs.figure, "tensorboard": outputs.tensorboard} if outputs.figure else {"figure": "none"}
+    print_details(**details, results=outputs.results, **figures)
+    if scored.stopped:
         raise KeyboardInterrupt(f"{outputs.results} has what was scored so far")
     return summaries
 
 
-def loaded_in_turn(
+def load_evaluators(
     config: DictConfig, evaluation: "EvaluationConfig", ckpts: Sequence[Path], mixed: bool
-) -> "tuple[TextDataModule, Iterable[Evaluator | NGramEvaluator]]":
-    """The data, and the evaluator of each model and of the n-grams, once all models are known to score the same tokens.
+) -> "tuple[TextDataModule, Iterator[Evaluator | NGramEvaluator]]":
+    """Return the data and an iterator over the evaluators: one for each model, then that of the n-grams.
 
-    A model after the first is loaded for that check, and again in its turn: no more than two are in memory.
+    All models are first checked to score the same tokens. To save memory, those after the first are loaded for the
+    check and again when their turn comes: at most two are in memory.
     """
     from hydra.utils import instantiate
     from lightning.fabric.plugins.environments import LightningEnvironment
@@ -88,7 +104,7 @@ def loaded_in_turn(
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results are written as JSON and, unless they go to a stream, the figure and TensorBoard's folder."""
+    """Where to write the results as JSON, the figure and TensorBoard's files; no figures beside a stream."""
 
     results: Path
     figure: Path | None
@@ -98,7 +114,7 @@ class Outputs:
 def checked_outputs(
     config: DictConfig, evaluation: "EvaluationConfig", ckpts: Sequence[Path], data: "TextDataModule"
 ) -> Outputs:
-    """The paths that `config.out` stands for; refuse one that cannot be written before anything is scored."""
+    """Return the paths, from `config.out` or next to the checkpoint, after a check that they can be written."""
     from lm.checkpoints.find import default_output_path
     from lm.evaluation.mixture import ensemble_title
     from lm.files.atomic import check_writable
@@ -116,14 +132,14 @@ def checked_outputs(
 
 
 @dataclass
-class Scores:
-    """What evaluators have scored.
+class Scored:
+    """The results of all evaluators, possibly cut short by Ctrl-C.
 
     Attributes:
-        results: of each model and combination of methods.
-        tried: the values tried in tuning, and their losses.
-        protocols: of each model, by its name.
-        stopped: by Ctrl-C, before the end.
+        results: one for each model and combination of methods.
+        tried: the values tried in tuning, with their losses.
+        protocols: by the model's name.
+        stopped: whether Ctrl-C ended the scoring early.
     """
 
     results: "list[EvaluationResult]" = field(default_factory=list)
@@ -132,55 +148,44 @@ class Scores:
     stopped: bool = False
 
 
-def score_in_turn(evaluators: "Iterable[Evaluator | NGramEvaluator]", split: str, mixed: bool) -> Scores:
-    """Score by each model and, where `mixed`, by their mixtures, until Ctrl-C."""
+def score_in_turn(evaluators: "Iterator[Evaluator | NGramEvaluator]", split: str, mixed: bool) -> Scored:
+    """Score the split with each model and, if `mixed`, with their mixtures; Ctrl-C ends it early."""
     from lm.evaluation.mixture import mixtures
 
     by_model: list[list[EvaluationResult]] = []
-    scores = Scores()
+    scored = Scored()
     try:
         for evaluator in evaluators:
             by_model.append(list(evaluator.results(split)))
-            scores.tried += evaluator.tried
-            scores.protocols[evaluator.name] = asdict(evaluator.protocol)
-            scores.stopped = evaluator.stopped
-            if scores.stopped:
+            scored.tried += evaluator.tried
+            scored.protocols[evaluator.name] = asdict(evaluator.protocol)
+            scored.stopped = evaluator.stopped
+            if scored.stopped:
                 break
-        if mixed and not scores.stopped:
+            del evaluator  # before the next model is loaded
+        if mixed and not scored.stopped:
             by_model.append(list(mixtures(by_model)))
     except KeyboardInterrupt:  # between the passes, such as while the next model is loaded
         if not by_model:
             raise
-        scores.stopped = True
-    scores.results = [*chain(*by_model)]
-    return scores
+        scored.stopped = True
+    scored.results = [*chain(*by_model)]
+    return scored
 
 
-def report(
-    scores: Scores, config: DictConfig, ckpts: Sequence[Path], data: "TextDataModule", outputs: Outputs
-) -> list[dict[str, Any]]:
-    """Write and print the results, and return their summaries."""
-    from lm.evaluation.perplexity import verdict
-    from lm.evaluation.report import distinct, overview, print_report, summarize, write_figures
+def write(
+    scored: Scored, summaries: list[dict[str, Any]], details: dict[str, Any], split: str, outputs: Outputs
+) -> None:
+    """Write the results with the details of how they were scored, and their figures."""
+    from lm.evaluation.report import distinct, overview, write_figures
     from lm.plots import save_figure
-    from lm.training.results import print_details, write_json
+    from lm.training.results import write_json
 
-    summaries = [summarize(result) for result in scores.results]
-    if not summaries and not scores.tried:
-        raise KeyboardInterrupt("no word was scored")
-    details: dict[str, Any] = {"ckpt": str(ckpts[0]) if len(ckpts) == 1 else [*map(str, ckpts)]}
-    details |= {"text": str(data.root), "precision": config.fabric.precision}
-    details |= scores.protocols[""] if len(ckpts) == 1 else {"protocols": scores.protocols}
-    write_json(details | {"split": config.split, "results": summaries, "tuning": scores.tried}, outputs.results)
+    write_json(details | {"split": split, "results": summaries, "tuning": scored.tried}, outputs.results)
     if summaries and outputs.figure and outputs.tensorboard:
         rows = distinct(summaries)
         write_figures(rows, outputs.tensorboard)
         save_figure(overview(rows), outputs.figure)
-    print_report(summaries)
-    if summaries and (said := verdict(summaries[0]["loss"], len(data.corpus.vocabulary))):
-        print(f"model: {said}")
-    print_details(**details, **{name: path or "none" for name, path in asdict(outputs).items()})
-    return summaries
 
 
 main = script_main("evaluate", evaluate)

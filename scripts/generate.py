@@ -72,9 +72,9 @@ def print_beams(
     detokenize: bool,
     interruptible: "Interruptible",
 ) -> list[str]:
-    """Print the likeliest texts that beam search finds with their log-probabilities, and return them."""
+    """Print the most probable texts found by beam search, each with its log-probability, and return them."""
     found = model.beam_search(prompt, generation, interruptible)
-    texts = readable([text for text, _ in found], detokenize)
+    texts = maybe_detokenized([text for text, _ in found], detokenize)
     print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
     return texts
 
@@ -86,15 +86,16 @@ def print_samples(
     detokenize: bool,
     interruptible: "Interruptible",
 ) -> list[str]:
-    """Print samples, drawn in parallel, once all are complete, and return them."""
+    """Draw all samples, then print and return them; after Ctrl-C, what has been drawn so far."""
     from lm.language_model import pieces
 
-    samples = [[*model.words_of(prompt)] for _ in range(generation.num_samples)]
+    words = model.words_of(prompt)
+    samples = [[*words] for _ in range(generation.num_samples)]
     with interruptible:
         for step in model.stream(prompt, generation):
             for sample, word in zip(samples, step, strict=True):
                 sample += [word] if word is not None else []
-    texts = readable(["".join(pieces(sample)) for sample in samples], detokenize)
+    texts = maybe_detokenized(["".join(pieces(sample)) for sample in samples], detokenize)
     print_texts(texts)
     return texts
 
@@ -102,7 +103,7 @@ def print_samples(
 def print_words(
     model: "LanguageModel", prompt: str, generation: "GenerationConfig", interruptible: "Interruptible"
 ) -> list[str]:
-    """Print a single sample word by word while it is drawn, and return it."""
+    """Print a single sample word by word as it is drawn, and return it."""
     from lm.language_model import pieces
 
     parts = []
@@ -115,8 +116,8 @@ def print_words(
     return ["".join(parts)]
 
 
-def readable(texts: Sequence[str], detokenize: bool) -> list[str]:
-    """The texts, where asked for as people write them."""
+def maybe_detokenized(texts: Sequence[str], detokenize: bool) -> list[str]:
+    """Return the texts, detokenized if `detokenize` is set."""
     from lm.generation.detokenize import detokenized
 
     return [detokenized(text) for text in texts] if detokenize else [*texts]

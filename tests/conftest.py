@@ -39,7 +39,7 @@ if "LM_CACHE" not in os.environ:  # else tests would leave their corpora in the 
 settings.register_profile("tests", deadline=None)  # other processes share the cores
 settings.load_profile("tests")
 
-HANG = 900  # seconds after which a process is taken for hung, on a slow machine with other work too
+PROCESS_TIMEOUT = 900  # seconds after which a process counts as hung; generous, for a slow or busy machine
 V = 30
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 HAS_SWEEP = find_spec("optuna") is not None and find_spec("hydra_plugins") is not None
@@ -184,9 +184,11 @@ def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, figures: bool
     return composed("train", *small(text_folder, *own, *overrides, figures=figures))
 
 
-def run(script: str, *arguments: object, timeout: float = HANG, **options: object) -> subprocess.CompletedProcess:
+def run(
+    script: str, *arguments: object, timeout: float = PROCESS_TIMEOUT, **options: object
+) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_TIMEOUT, **options)
 
 
 def make_run(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HANG, ROOT, small
+from tests.conftest import PROCESS_TIMEOUT, ROOT, small
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 OWN = """
@@ -72,7 +72,7 @@ def test_everything_that_the_page_adds_trains_together(text_folder, tmp_path):
         env=os.environ | {"PYTHONPATH": "."},
         capture_output=True,
         text=True,
-        timeout=HANG,
+        timeout=PROCESS_TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((folder / "run" / "csv" / "metrics.csv").open()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HANG, ROOT, small
+from tests.conftest import PROCESS_TIMEOUT, ROOT, small
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(installed: Path, name: str, *arguments: str, cwd: Path) -> str:
     environment = os.environ | {"PYTHONPATH": str(installed)}
     done = subprocess.run(
-        [installed / "bin" / name, *arguments], capture_output=True, text=True, timeout=HANG, cwd=cwd, env=environment
+        [installed / "bin" / name, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PROCESS_TIMEOUT,
+        cwd=cwd,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import HANG, ROOT
+from tests.conftest import PROCESS_TIMEOUT, ROOT
 
 TOUR = ROOT / "docs" / "tour.ipynb"
 
@@ -24,7 +24,7 @@ def test_every_cell_runs(tmp_path):
     assert 'lm.train("experiment=quickstart")' in training.source
     steps = "trainer.max_steps=20"  # a model that has learned little runs through the same cells
     training.source = training.source.replace('"experiment=quickstart"', f'"experiment=quickstart", "{steps}"')
-    NotebookClient(notebook, timeout=HANG, resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=PROCESS_TIMEOUT, resources={"metadata": {"path": tmp_path}}).execute()
     pages = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "text/html" in output.get("data", {})
     ]

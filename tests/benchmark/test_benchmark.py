@@ -18,7 +18,7 @@ from lm.benchmark.race import Side, race
 from lm.benchmark.report import LIMIT, chart, rows, table
 from lm.errors import UserError
 from scripts.benchmark import races
-from tests.conftest import CONF, HANG, needs_gpu, wait_for
+from tests.conftest import CONF, PROCESS_TIMEOUT, needs_gpu, wait_for
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
@@ -31,7 +31,7 @@ def plan(*overrides):
 def run_benchmark(text_folder, tmp_path, *overrides):
     command = [sys.executable, str(SCRIPT), "data=text", f"data.root={text_folder}", f"data.cache_dir={tmp_path}"]
     command += ["data.batch_size=4", "rounds=1", "steps=3", "words=3", f"out={tmp_path}/speed", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=HANG)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_TIMEOUT)
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_ctrl_c_in_a_terminal_ends_all_sides_in_one_line(text_folder, tmp_path):
     wait_for(process, "train gru")
     time.sleep(20)  # both sides take turns by now
     os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=HANG)
+    _, stderr = process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == 130
     assert len(stderr.splitlines()) == 1
 

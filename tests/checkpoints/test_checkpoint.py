@@ -17,7 +17,7 @@ from lm.checkpoints import checkpoint, stored_model
 from lm.checkpoints.pretrained import export_folder
 from lm.checkpoints.stored_model import check_weights
 from lm.errors import UserError
-from tests.conftest import HANG
+from tests.conftest import PROCESS_TIMEOUT
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
@@ -314,7 +314,7 @@ def test_nothing_that_a_strangers_config_names_is_called_or_resolved(
 def test_checks_stay_where_python_leaves_asserts_out(trained, tmp_path):
     path = rewritten(trained, tmp_path / "x.ckpt", STRANGE["a terabyte from one number"])
     load = f"from lm import LanguageModel; LanguageModel.load({str(path)!r})"
-    done = subprocess.run([sys.executable, "-O", "-c", load], capture_output=True, text=True, timeout=HANG)
+    done = subprocess.run([sys.executable, "-O", "-c", load], capture_output=True, text=True, timeout=PROCESS_TIMEOUT)
     assert "UserError" in done.stderr and "is refused" in done.stderr
 
 

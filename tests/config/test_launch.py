@@ -21,7 +21,7 @@ from lm.training import distributed
 from lm.training.callbacks.lost_rank import LostRank, Rank
 from lm.training.resume.choose import continue_run
 from scripts.train import train
-from tests.conftest import ADAM, HANG, small, tiny_config, wait_for
+from tests.conftest import ADAM, PROCESS_TIMEOUT, small, tiny_config, wait_for
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 LAUNCHERS = ("SLURM", "TORCHELASTIC", "WORLD_SIZE", "RANK", "LOCAL_RANK")
@@ -175,7 +175,7 @@ def test_losing_a_node_ends_the_other_with_its_name_and_the_job_goes_on(text_fol
     if loss == signal.SIGKILL:
         second.kill()
     started = time.monotonic()
-    output, _ = first.communicate(timeout=HANG)
+    output, _ = first.communicate(timeout=PROCESS_TIMEOUT)
     assert time.monotonic() - started < 20
     assert first.returncode != 0
     assert re.search(rf"Process 0 of 2 has lost process 1 \(pid {lost.pid} on .*\) \(.*\): see why it ended", output)
@@ -189,7 +189,7 @@ def test_losing_a_node_ends_the_other_with_its_name_and_the_job_goes_on(text_fol
         return  # going on is the same
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     for node in nodes(tmp_path, options(text_folder, f"trainer.max_epochs={stored['epoch'] + 2}", "ckpt=last")):
-        output, _ = node.communicate(timeout=HANG)
+        output, _ = node.communicate(timeout=PROCESS_TIMEOUT)
         assert node.returncode == 0, output
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > stored["global_step"]
     assert json.loads((run / "metrics.json").read_text())["val/tokens"] > 0
@@ -210,7 +210,7 @@ def test_processes_that_torchrun_starts_again_go_on(text_folder, tmp_path):
     )
     wait_for(agent, "epoch   3 | validation")
     worker(agent).kill()
-    output, _ = agent.communicate(timeout=HANG)
+    output, _ = agent.communicate(timeout=PROCESS_TIMEOUT)
     assert agent.returncode == 0, output
     validated = [int(epoch) for epoch in re.findall(r"epoch +(\d+) \| validation", output)]
     assert validated[0] in (3, 4)  # not from the beginning
@@ -245,16 +245,16 @@ def test_a_slurm_job_is_queued_again_before_its_time_is_up_and_goes_on(text_fold
     for task in tasks:
         task.send_signal(signal.SIGUSR1)
         task.send_signal(signal.SIGTERM)  # some clusters send both
-    output, _ = tasks[0].communicate(timeout=HANG)
-    tasks[1].communicate(timeout=HANG)
+    output, _ = tasks[0].communicate(timeout=PROCESS_TIMEOUT)
+    tasks[1].communicate(timeout=PROCESS_TIMEOUT)
     # a second signal may find a process that is ending already, which a shell calls 143, too
     assert {task.returncode for task in tasks} <= {143, -signal.SIGTERM}, output
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
     run = tmp_path / "runs" / "train" / "slurm_77_0"
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     tasks = srun(stored["epoch"] + 2, SLURM_RESTART_COUNT="1")
-    output, _ = tasks[0].communicate(timeout=HANG)
-    tasks[1].communicate(timeout=HANG)
+    output, _ = tasks[0].communicate(timeout=PROCESS_TIMEOUT)
+    tasks[1].communicate(timeout=PROCESS_TIMEOUT)
     assert [task.returncode for task in tasks] == [0, 0], output
     assert "epoch   1 |" not in output
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > stored["global_step"]

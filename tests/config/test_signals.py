@@ -17,7 +17,7 @@ from lm.config.cli import one_line_errors
 from lm.generation.incremental import IncrementalDecoder
 from scripts.generate import generate
 from scripts.train import train
-from tests.conftest import ADAM, HANG, ROOT, composed, small, tiny_config, wait_for
+from tests.conftest import ADAM, PROCESS_TIMEOUT, ROOT, composed, small, tiny_config, wait_for
 
 STOPS = [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "SIGHUP")]
 
@@ -156,7 +156,7 @@ def test_a_signal_while_generating_leaves_the_text_so_far(trained, tmp_path, sig
     with start("generate", f"ckpt={trained('lstm')}", "max_words=10000000", f"out={out}", cwd=tmp_path) as process:
         wait_for(process, "w")
         process.send_signal(signum)
-        rest, errors = process.communicate(timeout=HANG)
+        rest, errors = process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == code
     assert errors == f"loading {trained('lstm')}\nStopped by {name}: this is the text so far\n"
     assert out.read_text().endswith(rest[-100:])
@@ -194,7 +194,7 @@ def test_a_signal_ends_a_sweep_with_its_table(text_folder, tmp_path, signum, cod
     with start("train", "-m", *arguments, cwd=tmp_path) as process:
         wait_for(process, "validation after")
         process.send_signal(signum)
-        output, errors = process.communicate(timeout=HANG)
+        output, errors = process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == code, errors
     assert len(errors.splitlines()) == 1
     assert "Traceback" not in errors
@@ -208,7 +208,9 @@ def test_a_signal_ends_a_sweep_with_its_table(text_folder, tmp_path, signum, cod
 def test_an_output_that_takes_no_more_is_one_line(trained, tmp_path):
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, ROOT / "scripts" / "generate.py", f"ckpt={trained('lstm')}", "max_words=3"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=HANG)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=PROCESS_TIMEOUT
+        )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "Cannot write the output: No space left on device."
     assert "Traceback" not in done.stderr
@@ -221,6 +223,6 @@ def test_a_closed_terminal_saves_a_training_run(text_folder, tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
     wait_for(process, "validation after")
     process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=HANG)
+    process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == 129
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

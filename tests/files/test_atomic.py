@@ -15,7 +15,7 @@ from lm.errors import UserError
 from lm.files.atomic import atomic_folder, atomic_write, check_writable
 from lm.files.text import write_text
 from lm.training.resume.checkpoint_io import AtomicCheckpointIO
-from tests.conftest import HANG
+from tests.conftest import PROCESS_TIMEOUT
 
 
 def names(folder):
@@ -46,7 +46,7 @@ def test_an_interrupted_folder_leaves_nothing_and_a_full_one_is_never_replaced(t
 def test_a_temporary_is_no_checkpoint_and_that_of_a_dead_process_is_removed_by_the_next_writer(tmp_path):
     killed = "import os, sys; from pathlib import Path; from lm.files.atomic import atomic_write\n"
     killed += "with atomic_write(Path(sys.argv[1])) as file: file.write(b'half'); file.flush(); os._exit(9)"
-    subprocess.run([sys.executable, "-c", killed, tmp_path / "last.ckpt"], timeout=HANG)
+    subprocess.run([sys.executable, "-c", killed, tmp_path / "last.ckpt"], timeout=PROCESS_TIMEOUT)
     [left] = tmp_path.iterdir()
     assert not list(tmp_path.glob("*.ckpt")) and left.read_bytes() == b"half"
     foreign = tmp_path / left.name.replace(socket.gethostname(), "other-host")

@@ -176,6 +176,28 @@ def test_ctrl_c_before_a_word_is_scored_is_one_line(trained, tmp_path, own):
         evaluate(config)
 
 
+def test_ctrl_c_after_the_tuning_keeps_what_was_tried(trained, tmp_path, own):
+    options = [f"ckpt={trained('lstm')}", "evaluation/cache=neural", f"out={tmp_path}/x.json"]
+    tuning = windows_read(*own, *options, "evaluation.tune=true") - windows_read(*own, *options)
+    with ctrl_c(window=tuning + 1), pytest.raises(KeyboardInterrupt, match=r"x\.json has what was scored so far"):
+        evaluate(composed("evaluate", *own, *options, "evaluation.tune=true"))
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["results"] == []
+    assert written["tuning"]
+
+
+def windows_read(*options):
+    """How many windows of text a model reads in an evaluation."""
+    read = []
+
+    def note(module, *_):
+        read.extend([module] if isinstance(module, Core) else [])
+
+    with torch.nn.modules.module.register_module_forward_hook(note):
+        evaluate(composed("evaluate", *options))
+    return len(read)
+
+
 def test_ctrl_c_while_models_are_mixed_keeps_their_results(trained, tmp_path, own, monkeypatch):
     def press(_):
         raise KeyboardInterrupt

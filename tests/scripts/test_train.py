@@ -17,7 +17,7 @@ from lm import LanguageModel
 from lm.data import EOS
 from lm.errors import UserError
 from scripts.train import train
-from tests.conftest import ADAM, HANG, MODELS, ROOT, mistake, run, small, tiny_config
+from tests.conftest import ADAM, MODELS, PROCESS_TIMEOUT, ROOT, mistake, run, small, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_ctrl_c_stops_and_tests_and_a_second_one_quits(text_folder, tmp_path, pr
             process.send_signal(signal.SIGINT)
             while press < presses - 1 and "Stopping after" not in output:  # two at once may be one
                 output += process.stdout.readline()
-        output += process.communicate(timeout=HANG)[0]
+        output += process.communicate(timeout=PROCESS_TIMEOUT)[0]
     if presses == 1:
         assert process.returncode == 0, output
         assert "Stopping after the next step" in output

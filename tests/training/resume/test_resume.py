@@ -15,7 +15,7 @@ from lightning import Callback
 
 from lm.errors import UserError
 from scripts.train import train
-from tests.conftest import ADAM, HANG, run, small, tiny_config, wait_for
+from tests.conftest import ADAM, PROCESS_TIMEOUT, run, small, tiny_config, wait_for
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train.py"
 HARD = (
@@ -221,7 +221,7 @@ def start(text_folder: Path, runs: Path, *overrides: str) -> subprocess.Popen:
 def test_a_process_killed_several_times_ends_bitwise_the_same(name, text_folder, tmp_path):
     overrides = (*RUNS[name], "callbacks.resumable_checkpoint.every_n_steps=1")
     whole = start(text_folder, tmp_path / "whole", *overrides)
-    output, _ = whole.communicate(timeout=HANG)
+    output, _ = whole.communicate(timeout=PROCESS_TIMEOUT)
     assert whole.returncode == 0, output
     chooser = random.Random(name)
     killed = tmp_path / "killed"
@@ -229,7 +229,7 @@ def test_a_process_killed_several_times_ends_bitwise_the_same(name, text_folder,
     for _ in range(2):
         kill(start(text_folder, killed, *overrides, "ckpt=last"), chooser)
     last = start(text_folder, killed, *overrides, "ckpt=last")
-    output, _ = last.communicate(timeout=HANG)
+    output, _ = last.communicate(timeout=PROCESS_TIMEOUT)
     assert last.returncode == 0, output
     [first], [second] = (list(runs.glob("*/checkpoints/last.ckpt")) for runs in (tmp_path / "whole", killed))
     assert_same_end(torch.load(first, weights_only=True), torch.load(second, weights_only=True))
@@ -301,11 +301,11 @@ def test_sigterm_writes_a_checkpoint_and_ends_as_schedulers_understand(text_fold
     process = start(text_folder, tmp_path, "model=lstm", "callbacks.resumable_checkpoint.every_n_steps=null")
     wait_for(process, "batch")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=HANG)
+    output, _ = process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == 143, output
     assert "Terminated. Resume with ckpt=" in output
     done = start(text_folder, tmp_path, "model=lstm", "callbacks.resumable_checkpoint.every_n_steps=null", "ckpt=last")
-    output, _ = done.communicate(timeout=HANG)
+    output, _ = done.communicate(timeout=PROCESS_TIMEOUT)
     assert done.returncode == 0, output
 
 
@@ -315,7 +315,7 @@ def test_ctrl_c_in_mid_epoch_leaves_a_resumable_checkpoint(text_folder, tmp_path
     process = start(text_folder, tmp_path, *options)
     wait_for(process, "epoch   3 | batch    1")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=HANG)
+    output, _ = process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == 0, output
     [last] = tmp_path.glob("*/checkpoints/last.ckpt")
     stored = torch.load(last, weights_only=True)
