@@ -29,6 +29,7 @@ def generate(config: DictConfig) -> list[str]:
     from lm.files.atomic import check_writable
     from lm.files.text import write_text
     from lm.generation.config import GenerationConfig
+    from lm.generation.detokenize import detokenized
 
     imported()
     options = {str(key): value for key, value in config.items() if key not in OWN_KEYS}
@@ -42,12 +43,13 @@ def generate(config: DictConfig) -> list[str]:
         print(describe_unknown(unknown), file=sys.stderr)
 
     interruptible = Interruptible()
-    if generation.num_beams > 1:
-        texts = print_beams(model, prompt, generation, config.detokenize, interruptible)
-    elif generation.num_samples > 1 or config.detokenize:
-        texts = print_samples(model, prompt, generation, config.detokenize, interruptible)
+    if generation.num_beams == generation.num_samples == 1 and not config.detokenize:
+        texts = [print_words(model, prompt, generation, interruptible)]
     else:
-        texts = print_words(model, prompt, generation, interruptible)
+        find = search_beams if generation.num_beams > 1 else draw_samples
+        texts, notes = find(model, prompt, generation, interruptible)
+        texts = [detokenized(text) for text in texts] if config.detokenize else texts
+        print_texts(texts, notes)
     if config.out:
         write_text("\n\n".join(texts) + "\n", config.out)
     interruptible.raise_again("this is the text so far")
@@ -65,28 +67,18 @@ def read_prompt(config: DictConfig) -> str:
     return read_text(config.prompt_file, "prompt_file").removesuffix("\n")
 
 
-def print_beams(
-    model: "LanguageModel",
-    prompt: str,
-    generation: "GenerationConfig",
-    detokenize: bool,
-    interruptible: "Interruptible",
-) -> list[str]:
-    """Print the most probable texts found by beam search, each with its log-probability, and return them."""
+def search_beams(
+    model: "LanguageModel", prompt: str, generation: "GenerationConfig", interruptible: "Interruptible"
+) -> tuple[list[str], list[str]]:
+    """Return the most probable texts found by beam search, and their log-probabilities as notes."""
     found = model.beam_search(prompt, generation, interruptible)
-    texts = maybe_detokenized([text for text, _ in found], detokenize)
-    print_texts(texts, [f"{log_prob:.4f} nats" for _, log_prob in found])
-    return texts
+    return [text for text, _ in found], [f"{log_prob:.4f} nats" for _, log_prob in found]
 
 
-def print_samples(
-    model: "LanguageModel",
-    prompt: str,
-    generation: "GenerationConfig",
-    detokenize: bool,
-    interruptible: "Interruptible",
-) -> list[str]:
-    """Draw all samples, then print and return them; after Ctrl-C, what has been drawn so far."""
+def draw_samples(
+    model: "LanguageModel", prompt: str, generation: "GenerationConfig", interruptible: "Interruptible"
+) -> tuple[list[str], list[str]]:
+    """Return all samples, after Ctrl-C what has been drawn so far, and no notes."""
     from lm.language_model import pieces
 
     words = model.words_of(prompt)
@@ -95,14 +87,12 @@ def print_samples(
         for step in model.stream(prompt, generation):
             for sample, word in zip(samples, step, strict=True):
                 sample += [word] if word is not None else []
-    texts = maybe_detokenized(["".join(pieces(sample)) for sample in samples], detokenize)
-    print_texts(texts)
-    return texts
+    return ["".join(pieces(sample)) for sample in samples], []
 
 
 def print_words(
     model: "LanguageModel", prompt: str, generation: "GenerationConfig", interruptible: "Interruptible"
-) -> list[str]:
+) -> str:
     """Print a single sample word by word as it is drawn, and return it."""
     from lm.language_model import pieces
 
@@ -113,14 +103,7 @@ def print_words(
             print(part, end="", flush=True)
             parts.append(part)
     print()
-    return ["".join(parts)]
-
-
-def maybe_detokenized(texts: Sequence[str], detokenize: bool) -> list[str]:
-    """Return the texts, detokenized if `detokenize` is set."""
-    from lm.generation.detokenize import detokenized
-
-    return [detokenized(text) for text in texts] if detokenize else [*texts]
+    return "".join(parts)
 
 
 def print_texts(texts: Sequence[str], notes: Sequence[str] = ()) -> None:
