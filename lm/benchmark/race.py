@@ -61,7 +61,8 @@ def started(sides: Sequence[Side]) -> Iterator[list[Connection]]:
         for side in sides:
             line, theirs = context.Pipe()
             processes.append(context.Process(target=_work, args=(theirs, side)))
-            processes[-1].start()
+            with _ctrl_c_ignored():
+                processes[-1].start()
             lines.append(line)
             theirs.close()
             _receive(line)  # one side at a time builds its model
@@ -73,6 +74,16 @@ def started(sides: Sequence[Side]) -> Iterator[list[Connection]]:
         for process in processes:
             process.kill()  # Lightning ignores SIGTERM until a step ends
             process.join()
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Let processes started in a block ignore Ctrl-C from their first instruction: it reaches all of a terminal's."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def step(side: Side, line: Connection) -> None:
@@ -96,7 +107,6 @@ def _work(line: Connection, side: Side) -> None:
         while line.recv() == MEMORY:
             line.send(peak_megabytes(device) - before)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     try:
         resolve_name(side.function)(side.config, next_turn)
     except Exception as error:
