@@ -29,31 +29,11 @@ def score(config: DictConfig) -> list["Score"]:
     """Score the text that `config` names line by line, print and draw what it asks for, and return the scores."""
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint
-    from lm.config.checks import at_least, one_of
     from lm.config.signals import Interruptible
-    from lm.config.validation import check_arguments
     from lm.data.vocabulary import describe_unknown
-    from lm.files.atomic import check_writable
-    from lm.language_model import CONTEXTS
 
     imported()
-    check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
-    at_least(0, top=config.top, most=config.most)
-    one_of(PRINTERS, format=config.format)
-    one_of(CONTEXTS, context=config.context)
-    one_of(MOST_LINES, view=config.view)
-    if config.text is not None and config.file != "-":
-        raise UserError(f"text=... and file={config.file} given: give one of them.")
-    if config.plot and config.context == "document" and config.view != "text":
-        raise UserError(
-            f"view={config.view} with context=document given, but it shows each line by itself: use view=text."
-        )
-    if config.plot:  # matplotlib takes a third of a second to import
-        from lm.plots import check_format
-        from lm.plots.files import FORMATS
-
-        check_format(config.plot, [*FORMATS, "html"] if config.view == "text" else FORMATS)
-        check_writable(config.plot)
+    check(config)
     lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
     model = LanguageModel.load(announced_checkpoint(config.ckpt), config.tokenize)
     save = drawn(model, list(lines), config) if config.plot else None
@@ -71,6 +51,38 @@ def score(config: DictConfig) -> list["Score"]:
         print(f"figure: {save(config.plot)}", file=sys.stderr)
     scoring.raise_again("this is the text so far")
     return scores
+
+
+def check(config: DictConfig) -> None:
+    """Refuse values that are out of range or do not go together."""
+    from lm import LanguageModel
+    from lm.config.checks import at_least, one_of
+    from lm.config.validation import check_arguments
+    from lm.language_model import CONTEXTS
+
+    check_arguments(LanguageModel.score, {"top": config.top, "eos": config.eos})
+    at_least(0, top=config.top, most=config.most)
+    one_of(PRINTERS, format=config.format)
+    one_of(CONTEXTS, context=config.context)
+    one_of(MOST_LINES, view=config.view)
+    if config.text is not None and config.file != "-":
+        raise UserError(f"text=... and file={config.file} given: give one of them.")
+    if config.plot:
+        check_plot(config)
+
+
+def check_plot(config: DictConfig) -> None:
+    """Refuse a figure of a view or format that does not exist, or that could not be written."""
+    from lm.files.atomic import check_writable
+    from lm.plots import check_format  # matplotlib takes a third of a second to import
+    from lm.plots.files import FORMATS
+
+    if config.context == "document" and config.view != "text":
+        raise UserError(
+            f"view={config.view} with context=document given, but it shows each line by itself: use view=text."
+        )
+    check_format(config.plot, [*FORMATS, "html"] if config.view == "text" else FORMATS)
+    check_writable(config.plot)
 
 
 def lines_of(config: DictConfig) -> Iterator[str]:

@@ -105,19 +105,21 @@ def score_tokens(
         complete = False
     seconds = time.perf_counter() - started
 
-    all_positions = torch.cat(
-        [torch.arange(len(inputs) - len(targets), len(inputs)) + 1 for inputs, targets in windows]
-    )
-    # stream after stream, without the padding
+    positions = torch.cat([torch.arange(len(inputs) - len(targets), len(inputs)) + 1 for inputs, targets in windows])
     targets, positions, values = (
-        each[..., :steps, :].mT.flatten(-2)
-        for each in (all_targets, all_positions[:, None].expand(all_targets.shape), scored)
+        _in_text_order(each[..., :steps, :])
+        for each in (all_targets, positions[:, None].expand(all_targets.shape), scored)
     )
-    kept = targets != IGNORE_INDEX
-    log_probs, cache_probs = values[:, kept].split([len(temperatures), len(thetas)])
+    is_word = targets != IGNORE_INDEX
+    log_probs, cache_probs = values[:, is_word].split([len(temperatures), len(thetas)])
     by_temperature = dict(zip(temperatures, log_probs, strict=True))
     by_theta = dict(zip(thetas, cache_probs, strict=True))
-    return TokenScores(targets[kept], positions[kept], by_temperature, by_theta, seconds, complete)
+    return TokenScores(targets[is_word], positions[is_word], by_temperature, by_theta, seconds, complete)
+
+
+def _in_text_order(streams: Tensor) -> Tensor:
+    """Stream after stream: `[…, T, B]` → `[…, B · T]`."""
+    return streams.mT.flatten(-2)
 
 
 def tempered_log_probs(
