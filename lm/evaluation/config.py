@@ -1,6 +1,6 @@
 """The config of an evaluation: a protocol and test-time methods."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, TypeVar
@@ -81,6 +81,24 @@ class EvaluationConfig:
     def dynamic_candidates(self) -> list[DynamicEvaluation]:
         """The candidates of dynamic evaluation, or the given values; empty without it."""
         return self._grid(self.dynamic)
+
+    def at_the_ends(self, values: Mapping[str, float]) -> Iterator[str]:
+        """A line for each tuned value that is the lowest or the highest of its candidates, so that more may help."""
+        methods = {"cache": self.cache, "dynamic": self.dynamic}
+        grids = {
+            key: (f"evaluation.{name}.candidates.{key}", candidates)
+            for name, method in methods.items()
+            if method
+            for key, candidates in method.candidates.items()
+        }
+        grids["temperature"] = ("evaluation.temperatures", self.temperatures)
+        for key, value in values.items():
+            name, candidates = grids.get(key, ("", ()))
+            lowest, highest = min(candidates, default=0), max(candidates, default=0)
+            if lowest < highest and value in (lowest, highest) and value != 0:
+                end, better = ("lowest", "lower") if value == lowest else ("highest", "higher")
+                listed = ",".join(f"{each:g}" for each in candidates)
+                yield f"{key}={value:g} is the {end} of {name}=[{listed}]: a {better} one may be better."
 
     def _grid(self, method: Method | None) -> list[Method]:
         """The method with each combination of its candidates when tuning, else as given."""
