@@ -9,6 +9,7 @@ import re
 from argparse import Namespace
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import cache
 from importlib.util import find_spec
 from inspect import signature
 from itertools import chain
@@ -67,7 +68,7 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         overrides = _parse(flags, loader)
-        default = _compose(script)
+        default = _default(script)
         options, keys = Options(loader, default.hydra.runtime.choices), _nodes(default)
         chosen = [each for each in overrides if _is_option(each, loader, options, keys) and not each.is_delete()]
         for override in chosen:
@@ -127,6 +128,12 @@ def _compose(script: str, overrides: Sequence[Override] = ()) -> DictConfig:
         raise UserError(" ".join(map(_one_line, filter(None, (error, error.__cause__))))) from error
 
 
+@cache
+def _default(script: str) -> DictConfig:
+    """The config of a script without overrides; not to be changed."""
+    return _compose(script)
+
+
 def _one_line(error: BaseException) -> str:
     """The message of Hydra or OmegaConf, without its internal details."""
     text = re.split(r"\n\s*(?:full_key:|object_type=|reference_type=|Config search path|See https)", str(error))[0]
@@ -135,7 +142,7 @@ def _one_line(error: BaseException) -> str:
 
 def nested_options(script: str) -> dict[str, list[str]]:
     """The options of every group that a script's config has, those of nested groups included, without Hydra's own."""
-    options = Options(GlobalHydra.instance().config_loader(), _compose(script).hydra.runtime.choices)
+    options = Options(GlobalHydra.instance().config_loader(), _default(script).hydra.runtime.choices)
     return {group: options[group] for group in sorted(options) if not group.startswith("hydra/")}
 
 

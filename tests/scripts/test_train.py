@@ -118,7 +118,7 @@ SUITED = {
 
 
 OTHERS = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ("mogrifier", "modern_transformer", "awd_lstm") else name
+    pytest.param(name, marks=pytest.mark.slow) if name not in ("rnn_tanh", "gru", "qrnn") else name
     for name in MODELS
     if name not in ("lstm", "transformer")
 ]
@@ -236,7 +236,8 @@ def test_launchers_run_jobs_side_by_side_and_tell_of_those_that_diverge(text_fol
     assert rows[1]["status"].startswith("failed: The loss is")
 
 
-@pytest.mark.parametrize("presses", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_stops_and_tests_and_a_second_one_quits(text_folder, tmp_path, presses):
     arguments = small(text_folder, "trainer.max_epochs=100000", "hydra.run.dir=run")
     command = [sys.executable, ROOT / "scripts" / "train.py", *arguments]
