@@ -49,7 +49,12 @@ def test_wheel_has_every_module_and_config(installed):
         assert files and [path for path in files if not (target / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "explore", "generate", "score", "export", "report", "benchmark"])
+def test_every_script_is_a_console_command(installed):
+    names = {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"__init__"}
+    assert {path.name for path in (installed / "bin").iterdir()} == {f"lm-{name}" for name in names}
+
+
+@pytest.mark.parametrize("name", ["train", "report"])
 def test_console_command_prints_help(installed, name, tmp_path):
     help_text = command(installed, f"lm-{name}", "--help", cwd=tmp_path)
     assert f"  lm-{name} " in help_text

@@ -10,9 +10,8 @@ from tests.conftest import run, small, tiny_config
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("model", ["lstm", "transformer"])
-def test_the_examples_recipes_learn_wikitext2_and_score_all_of_it(wikitext2, tmp_path, model):
-    arguments = [f"experiment=pytorch_examples/{model}", f"data.root={wikitext2}", "trainer.max_epochs=1"]
+def test_the_examples_recipe_learns_wikitext2_and_scores_all_of_it(wikitext2, tmp_path):
+    arguments = ["experiment=pytorch_examples/lstm", f"data.root={wikitext2}", "trainer.max_epochs=1"]
     arguments += ["trainer.limit_train_batches=100", "trainer.log_every_n_steps=50", "hydra.run.dir=run"]
     done = run("train", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -39,12 +39,8 @@ def solved(text_folder):
     return solve
 
 
-# every head with the LSTM, every core with the softmax; all others are slow
-WIDTHS = [
-    pytest.param(model, head, marks=() if model == "lstm" or head == "softmax" else pytest.mark.slow)
-    for model in MODELS
-    for head in HEADS
-]
+# every head with the LSTM, every core with the softmax
+WIDTHS = [(model, head) for model in MODELS for head in HEADS if model == "lstm" or head == "softmax"]
 
 
 @pytest.mark.parametrize("part", ["all", "core"])
