@@ -82,8 +82,8 @@ def test_frequent_words_make_a_small_first_cluster_the_fastest():
     assert 1 <= first[0] < first[1] < words
 
 
-def test_the_script_asks_for_the_cutoffs_of_the_adaptive_softmax():
-    [(work, model, [side])] = plan("work=[cutoffs]", "only=[lstm]")
+def test_the_script_asks_for_the_cutoffs_of_the_adaptive_softmax(text_folder):
+    [(work, model, [side])] = plan(text_folder, "work=[cutoffs]", "only=[lstm]")
     assert (work, model, side.config["model"]["head"]["_target_"]) == ("cutoffs", "lstm", "lm.models.AdaptiveHead")
 
 

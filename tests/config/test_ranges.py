@@ -36,6 +36,7 @@ def numbers():
         for script in (path.stem for path in CONF.glob("*.yaml")):
             always = ["run_dir=x"] if script == "train" else []
             groups = nested_options(script)
+            groups.pop("learning_rate", None)  # all have the same key
             if not HAS_SWEEP:
                 groups.pop("hparams_search", None)
             for options in zip_longest([None], *groups.values()):  # one of each group at a time

@@ -45,9 +45,15 @@ def assert_same(model, session):
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_onnxruntime_agrees_with_torch_in_log_probabilities_and_state(name, vocabulary, tmp_path):
+def test_onnxruntime_agrees_with_torch_and_the_file_says_which_words_it_knows_and_how_far_it_looks(
+    name, vocabulary, tmp_path
+):
     model = make_model(name)
-    assert_same(model, session(model, vocabulary, tmp_path / "x.onnx"))
+    exported = session(model, vocabulary, tmp_path / "x.onnx")
+    assert_same(model, exported)
+    said = exported.get_modelmeta().custom_metadata_map
+    assert json.loads(said["vocabulary"]) == vocabulary.words
+    assert said["context"] == str(model.core.context or 0)
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
 
 
@@ -81,9 +87,3 @@ def test_the_documented_loop_writes_with_onnxruntime_alone(name, trained, tmp_pa
     assert len(written) == 50
     successors = sum(a[1:].isdigit() and b == f"w{(int(a[1:]) + 1) % 20}" for a, b in pairwise(written))
     assert successors > 8  # as the corpus has taught; 2 by chance
-
-
-def test_the_file_says_which_words_it_knows_and_how_far_it_looks(vocabulary, tmp_path):
-    modelmeta = session(make_model("transformer", context=9), vocabulary, tmp_path / "x.onnx").get_modelmeta()
-    assert json.loads(modelmeta.custom_metadata_map["vocabulary"]) == vocabulary.words
-    assert modelmeta.custom_metadata_map["context"] == "9"
