@@ -19,18 +19,47 @@ def orthogonalized(matrix: torch.Tensor, steps: int, dtype: torch.dtype) -> torc
 
     Args:
         matrix: any matrix; a zero one stays zero.
-        steps: the number of iterations (Jordan et al. 2024 take five).
+        steps: the number of iterations, at least one (Jordan et al. 2024 take five).
         dtype: the precision of the products and of the result; bfloat16 is enough.
     """
-    a, b, c = COEFFICIENTS
     is_tall = matrix.size(0) > matrix.size(1)
     x = matrix.to(dtype)
     x = x.T if is_tall else x
     x = x / x.norm().clamp(min=1e-7)  # singular values of at most 1
+    saves_work = 2 * x.size(0) <= x.size(1) and dtype == torch.float32
+    x = gram_newton_schulz(x, steps) if saves_work else newton_schulz(x, steps)
+    return x.T if is_tall else x
+
+
+def newton_schulz(x: torch.Tensor, steps: int) -> torch.Tensor:
+    """X `[n, m]` becomes P X in each step, with P = aI + bG + cG² and G = X Xᵀ."""
+    a, b, c = COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if is_tall else x
+    return x
+
+
+def gram_newton_schulz(x: torch.Tensor, steps: int) -> torch.Tensor:
+    """The same iterations on G `[n, n]`, which becomes P G P; the product of all P multiplies X once, at the end.
+
+    For m = 2n five steps take 0.84 of the operations, for m = 4n 0.56, for m = 8n 0.39. Only for fp32: rounding errors
+    of G grow with every step (https://dao-lab.ai/blog/2026/gram-newton-schulz restarts from X in half precision).
+    """
+    a, b, c = COEFFICIENTS
+
+    def polynomial(gram: torch.Tensor) -> torch.Tensor:
+        p = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        p.diagonal().add_(a)
+        return p
+
+    gram = x @ x.T
+    product = p = polynomial(gram)
+    for _ in range(steps - 1):
+        gram = p @ gram @ p
+        p = polynomial(gram)
+        product = p @ product
+    return product @ x
 
 
 class Muon(Optimizer):

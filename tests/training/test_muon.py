@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lm.training import muon
-from lm.training.muon import COEFFICIENTS, Muon, orthogonalized
+from lm.training.muon import COEFFICIENTS, Muon, gram_newton_schulz, newton_schulz, orthogonalized
 from lm.training.optimizers import ModelParameters
 from lm.training.schedules import cosine, one_cycle, one_cycle_flat
 from tests.conftest import make_model
@@ -67,6 +67,16 @@ def test_orthogonalizing_applies_the_polynomial_to_the_singular_values_and_keeps
     result = orthogonalized(matrix, 5, dtype)
     assert result.dtype == dtype
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=tolerance)
+
+
+def test_iterating_on_the_gram_matrix_changes_no_more_than_rounding_does():
+    """With singular values over six orders of magnitude, as a gradient's are."""
+    left, right = (torch.linalg.qr(torch.randn(n, 40, dtype=torch.float64)).Q for n in (40, 160))
+    matrix = left @ torch.logspace(0, -6, 40, dtype=torch.float64).diag() @ right.T
+    exact = newton_schulz(matrix, 5)
+    assert torch.allclose(gram_newton_schulz(matrix, 5), exact, rtol=0, atol=1e-9)
+    in_fp32 = gram_newton_schulz(matrix.float(), 5).double()
+    assert (in_fp32 - exact).norm() < 1e-3 * exact.norm()
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
