@@ -61,9 +61,8 @@ def test_console_command_prints_help(installed, name, tmp_path):
     assert "Keys (KEY=VALUE):" in help_text
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_wheel_trains_and_generates(installed, text_folder, devices, tmp_path):
-    options = small(text_folder, "trainer.max_epochs=1", f"trainer.devices={devices}", "hydra.run.dir=runs/train/first")
+def test_wheel_trains_in_two_processes_and_generates(installed, text_folder, tmp_path):
+    options = small(text_folder, "trainer.max_epochs=1", "trainer.devices=2", "hydra.run.dir=runs/train/first")
     assert "test" in command(installed, "lm-train", *options, cwd=tmp_path)
     assert (tmp_path / "runs" / "train" / "first" / "checkpoints" / "best.ckpt").exists()
     assert command(installed, "lm-generate", "ckpt=best", "prompt=w1 w2", cwd=tmp_path).startswith("w1 w2 ")

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from lm.data.sources import Splits
+from lm.data.sources import Splits, refuse_file
 from lm.files.text import write_text
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
@@ -23,6 +23,7 @@ def python_docs(root: Path) -> Splits:
     Of every ten documents the ninth is for validation and the tenth for testing; no document is in two splits.
     Deterministic per Python version; the files are written once, to a folder below `root` named after the version.
     """
+    refuse_file(root)
     home = root / f"{platform.python_implementation()}-{platform.python_version()}".lower()
     splits = Splits(*(home / f"{split}.txt" for split in Splits._fields))
     if not all(file.is_file() for file in splits):

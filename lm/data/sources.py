@@ -64,12 +64,22 @@ def file_or_folder(root: Path) -> Splits:
     return splits
 
 
+def refuse_file(root: Path) -> None:
+    """Refuse a file in the place of a named corpus's folder."""
+    if root.is_file():
+        raise UserError(
+            f"data.root={root} given, which is a file, but the text is that of a corpus with its own folder: add data=text "
+            "to read the file."
+        )
+
+
 def download(root: Path, files: Mapping[str, str]) -> Splits:
     """The splits in `root`; where there are none, download `files` (URL → "algorithm:checksum") first.
 
     Archives (`.zip`) are unpacked. Files are verified, and moved into `root` atomically. Existing splits must match the
     checksums of `files`, too, unless these are archives.
     """
+    refuse_file(root)
     if not any(splits.train.is_file() for splits in _candidates([root, *_folders_below(root)])):
         _fetch(root, files)
     splits = folder(root)

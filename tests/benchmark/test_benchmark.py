@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -165,15 +166,6 @@ def test_a_side_whose_steps_need_no_further_memory_has_no_ratio():
 
 
 @pytest.mark.slow
-def test_both_sides_train_on_the_same_windows_to_comparable_losses(text_folder, tmp_path):
-    done = run_benchmark(text_folder, tmp_path, "work=[train]", "only=[gru]", "models.gru.sides=[fp32]", "steps=100")
-    assert done.returncode == 0, done.stderr
-    plain, ours, _ = json.loads((tmp_path / "speed.json").read_text())["rows"]
-    assert plain["steps"] == ours["steps"] == 204
-    assert ours["loss"] == pytest.approx(plain["loss"], abs=0.2)
-
-
-@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_ends_all_sides_in_one_line(text_folder, tmp_path):
     command = [sys.executable, str(SCRIPT), "data=text", f"data.root={text_folder}", f"data.cache_dir={tmp_path}"]
     command += ["data.batch_size=4", "work=[train]", "only=[gru]", "models.gru.sides=[fp32]", "rounds=100000"]
@@ -181,7 +173,10 @@ def test_ctrl_c_in_a_terminal_ends_all_sides_in_one_line(text_folder, tmp_path):
         [*command, f"out={tmp_path}/speed"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
     )
     wait_for(process, "train gru")
-    time.sleep(20)  # both sides take turns by now
+    sides = psutil.Process(process.pid)
+    while len(sides.children()) < 4:  # three sides and multiprocessing's tracker of resources
+        assert process.poll() is None
+        time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=PROCESS_TIMEOUT)
     assert process.returncode == 130

@@ -22,7 +22,7 @@ def test_main_works_when_it_is_imported(script, tmp_path):
     assert done.stderr.startswith("sed is unknown: ") or done.stderr.startswith("sed=1 given, but sed is unknown: ")
 
 
-QUESTIONS = [("train", each) for each in ("--help", "--cfg=job", "--info=defaults")] + [("score", "--help")]
+QUESTIONS = [("train", each) for each in ("--help", "--cfg=job", "--info=defaults")]
 
 
 @pytest.mark.parametrize(("script", "question"), QUESTIONS)

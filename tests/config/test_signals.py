@@ -150,7 +150,7 @@ def test_a_signal_while_a_script_imports_is_one_line(tmp_path, signum, code, nam
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code", "name"), STOPS[:2])
+@pytest.mark.parametrize(("signum", "code", "name"), STOPS[:1])
 def test_a_signal_while_generating_leaves_the_text_so_far(trained, tmp_path, signum, code, name):
     out = tmp_path / "text.txt"
     with start("generate", f"ckpt={trained('lstm')}", "max_words=10000000", f"out={out}", cwd=tmp_path) as process:
@@ -164,7 +164,7 @@ def test_a_signal_while_generating_leaves_the_text_so_far(trained, tmp_path, sig
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code", "name"), STOPS[:2])
+@pytest.mark.parametrize(("signum", "code", "name"), STOPS[1:2])
 def test_a_signal_during_a_beam_search_leaves_the_best_texts_so_far(trained, tmp_path, signum, code, name):
     out = tmp_path / "text.txt"
     hook = tmp_path / "sitecustomize.py"  # sends the signal from inside the search's 20th step
@@ -188,14 +188,13 @@ def test_a_signal_during_a_beam_search_leaves_the_best_texts_so_far(trained, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_sweep_with_its_table(text_folder, tmp_path, signum, code):
+def test_ctrl_c_ends_a_sweep_with_its_table(text_folder, tmp_path):
     arguments = small(text_folder, "trainer.max_epochs=100000", "model=lstm,gru", "hydra.sweep.dir=sweep")
     with start("train", "-m", *arguments, cwd=tmp_path) as process:
         wait_for(process, "validation after")
-        process.send_signal(signum)
+        process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=PROCESS_TIMEOUT)
-    assert process.returncode == code, errors
+    assert process.returncode == 130, errors
     assert len(errors.splitlines()) == 1
     assert "Traceback" not in errors
     [row] = csv.DictReader((tmp_path / "sweep" / "sweep.csv").open())

@@ -8,12 +8,14 @@ import shutil
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from lm.data import Corpus, load_corpus, sources
+from lm.data.python_docs import python_docs
 from lm.errors import UserError
 
 NOBODY = 65534  # a user who may do nothing
@@ -77,6 +79,14 @@ def test_a_named_corpus_is_refused_where_another_text_lies_in_its_place(server, 
         sources.download(tmp_path / "root", files)
 
 
+@pytest.mark.parametrize("source", [python_docs, partial(sources.download, files={})])
+def test_a_file_in_the_place_of_a_named_corpus_is_refused_with_the_option_that_reads_it(source, tmp_path):
+    file = tmp_path / "novel.txt"
+    file.write_text("a b c\n")
+    with pytest.raises(UserError, match=f"data.root={file} given, .*: add data=text"):
+        source(file)
+
+
 def test_a_checksum_is_computed_once_for_each_content(tmp_path, monkeypatch):
     (tmp_path / "x").write_text("a")
     first = sources.digest(tmp_path / "x")
@@ -115,7 +125,7 @@ def server(tmp_path):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
+        threading.Thread(target=web.serve_forever, args=(0.02,), daemon=True).start()
         yield served, f"http://127.0.0.1:{web.server_port}"
         web.shutdown()
 

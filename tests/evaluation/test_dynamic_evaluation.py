@@ -1,6 +1,7 @@
 """Dynamic evaluation against a slow version: a copy of the model whose weights are moved one number after another."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from lm.errors import UserError
 from lm.evaluation.dynamic_evaluation import DynamicEvaluation, GradientStatistics, gradient_rms
 from lm.evaluation.protocol import Protocol
 from lm.evaluation.scoring import score_tokens
-from tests.conftest import V, make_model
+from tests.conftest import CORES, V, make_model
 
 LR, DECAY, EPSILON = 0.05, 0.1, 0.02
+CHOSEN = ("lstm", "transformer")  # with all options
 
 
 def slow_losses(model, windows, rms=None, normalization="weights"):
@@ -39,8 +41,11 @@ def slow_losses(model, windows, rms=None, normalization="weights"):
     return torch.cat(losses)
 
 
-@pytest.mark.parametrize("normalization", [None, "weights", "tensors"])
-@pytest.mark.parametrize("tie_weights", [False, True])
+@pytest.mark.parametrize(
+    ("core_name", "normalization", "tie_weights"),
+    [(core, *each) for core in CHOSEN for each in product([None, "weights", "tensors"], [False, True])]
+    + [(core, "weights", False) for core in CORES if core not in CHOSEN],
+)
 def test_losses_are_those_of_the_slow_version(core_name, normalization, tie_weights):
     with_statistics = normalization is not None
     model = make_model(core_name, tie_weights=tie_weights, context=6).double()  # steps of lr / epsilon amplify rounding

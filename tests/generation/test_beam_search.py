@@ -58,12 +58,10 @@ def test_a_beam_of_one_takes_the_most_probable_word_each_time(core_name):
         text = torch.cat([text, word[None]])
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0, 2.0])
-def test_texts_that_end_compete_by_their_normalised_log_probability(length_penalty):
+def test_texts_that_end_compete_by_their_normalised_log_probability():
     model = make_model("gru")
     torch.nn.init.normal_(model.head.decoder.bias)
     model.head.decoder.bias.data[[2, 3]] += 2
-    found = beam_search(model, 3, V * V * 2, length_penalty=length_penalty, max_sentences=1)
     every = []
     for length in (1, 2, 3):
         for text in itertools.product(range(V), repeat=length):
@@ -73,13 +71,16 @@ def test_texts_that_end_compete_by_their_normalised_log_probability(length_penal
     longest = torch.stack([torch.cat([text, torch.zeros(3 - len(text), dtype=torch.long)]) for text in every])
     log_probs, _ = model(torch.cat([PROMPT.expand(len(every), -1), longest], 1)[:, :-1].T)
     words = log_probs[1:].gather(2, longest.T[..., None]).squeeze(2)
-    merits = [
-        words[: len(text), i].sum().item() / ((5 + len(text)) / 6) ** length_penalty for i, text in enumerate(every)
-    ]
-    best = max(range(len(every)), key=merits.__getitem__)
-    assert found[0].ids.tolist() == every[best].tolist()
-    got = [each.log_prob / ((5 + len(each.ids)) / 6) ** length_penalty for each in found[:10]]
-    assert got == pytest.approx(sorted(merits, reverse=True)[:10], abs=1e-4)
+    sums = [words[: len(text), i].sum().item() for i, text in enumerate(every)]
+    for length_penalty in (0.0, 0.6, 1.0, 2.0):
+        found = beam_search(model, 3, V * V * 2, length_penalty=length_penalty, max_sentences=1)
+        merits = [
+            log_prob / ((5 + len(text)) / 6) ** length_penalty for log_prob, text in zip(sums, every, strict=True)
+        ]
+        best = max(range(len(every)), key=merits.__getitem__)
+        assert found[0].ids.tolist() == every[best].tolist()
+        got = [each.log_prob / ((5 + len(each.ids)) / 6) ** length_penalty for each in found[:10]]
+        assert got == pytest.approx(sorted(merits, reverse=True)[:10], abs=1e-4)
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.5, 1.0])

@@ -16,9 +16,11 @@ TIED = {
 }
 
 
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize(
+    ("core", "head"),
+    [(core, head) for core in CORES for head in TIED if head == "softmax" or core in ("lstm", "transformer")],
+)
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("head", TIED)
 def test_the_parts_are_all_of_the_models_parameters_and_tied_ones_count_once(core, head, tied):
     model = make_model(core, *TIED[head], tie_weights=tied)
     counts = parameter_counts(model)

@@ -65,13 +65,11 @@ def test_all_methods_together_are_tuned_reported_and_drawn(trained, tmp_path, mo
 
 
 @pytest.mark.parametrize("protocol", ["full", "pytorch_examples", "awd_lstm"])
-def test_protocols_score_the_tokens_that_they_say(trained, text_folder, tmp_path, protocol, own):
+def test_protocols_score_the_tokens_that_they_say(trained, text_folder, protocol, own):
     text = (text_folder / "test.txt").read_text()
     tokens = len(text.split()) + text.count("\n")
     expected = {"full": tokens, "awd_lstm": tokens - 1, "pytorch_examples": 10 * (tokens // 10 - 1)}
-    config = composed(
-        "evaluate", *own, f"ckpt={trained('transformer')}", f"evaluation={protocol}", f"out={tmp_path}/x.json"
-    )
+    config = composed("evaluate", *own, f"ckpt={trained('transformer')}", f"evaluation={protocol}", "out=/dev/null")
     [summary] = evaluate(config)
     assert summary["tokens"] == expected[protocol]
 
@@ -80,7 +78,7 @@ def test_evaluate_takes_other_text_and_the_models_own_words(trained, tmp_path):
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("w1 w2 zebra\n" * 20)
     other = ("data=text", f"data.root={tmp_path}", f"data.cache_dir={tmp_path}/cache", "evaluation.batch_size=1")
-    other += ("fabric.precision=32-true", "split=valid", f"out={tmp_path}/out.json")
+    other += ("fabric.precision=32-true", "split=valid", "out=/dev/null")
     [summary] = evaluate(composed("evaluate", f"ckpt={trained('lstm')}", *other))
     assert summary["tokens"] == 80
     model = LanguageModel.load(trained("lstm"))
@@ -155,8 +153,8 @@ def test_a_named_corpus_comes_from_the_local_config_with_the_windows_of_training
 
 
 @pytest.mark.parametrize(("split", "said"), [("valid", True), ("test", False)])
-def test_values_tuned_on_the_scored_split_are_said_to_be_biased(trained, tmp_path, capsys, split, said, own):
-    options = [f"ckpt={trained('lstm')}", f"split={split}", "evaluation.tune=true", f"out={tmp_path}/x.json"]
+def test_values_tuned_on_the_scored_split_are_said_to_be_biased(trained, capsys, split, said, own):
+    options = [f"ckpt={trained('lstm')}", f"split={split}", "evaluation.tune=true", "out=/dev/null"]
     evaluate(composed("evaluate", *own, *options))
     assert ("optimistically biased: tuned on the scored split" in capsys.readouterr().out) == said
 
@@ -177,10 +175,10 @@ def test_ctrl_c_before_a_word_is_scored_is_one_line(trained, tmp_path, own):
 
 
 def test_ctrl_c_after_the_tuning_keeps_what_was_tried(trained, tmp_path, own):
-    options = [f"ckpt={trained('lstm')}", "evaluation/cache=neural", f"out={tmp_path}/x.json"]
+    options = [f"ckpt={trained('lstm')}", "evaluation/cache=neural"]
     tuning = windows_read(*own, *options, "evaluation.tune=true") - windows_read(*own, *options)
     with ctrl_c(window=tuning + 1), pytest.raises(KeyboardInterrupt, match=r"x\.json has what was scored so far"):
-        evaluate(composed("evaluate", *own, *options, "evaluation.tune=true"))
+        evaluate(composed("evaluate", *own, *options, "evaluation.tune=true", f"out={tmp_path}/x.json"))
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["results"] == []
     assert written["tuning"]
@@ -194,7 +192,7 @@ def windows_read(*options):
         read.extend([module] if isinstance(module, Core) else [])
 
     with torch.nn.modules.module.register_module_forward_hook(note):
-        evaluate(composed("evaluate", *options))
+        evaluate(composed("evaluate", *options, "out=/dev/null"))
     return len(read)
 
 

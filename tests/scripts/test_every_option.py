@@ -18,8 +18,9 @@ SHORT = (
     *("trainer.max_epochs=1", "trainer.max_steps=4", "trainer.limit_val_batches=2", "scheduler=constant"),
     *("optimizer.lr=0.1", "test=false", "callbacks.resumable_checkpoint.every_n_steps=2"),
 )
+DEFAULTS = {"model/head=softmax", "model/embedding=full", "regularizer=none", "scheduler=constant", "optimizer=sgd"}
 OPTIONS = [
-    *(f"model={name}" for name in MODELS),
+    "model=lstm",
     *(f"model/head={name}" for name in HEADS),
     *(f"model/embedding={name}" for name in EMBEDDINGS),
     *(f"regularizer={name}" for name in options("regularizer")),
@@ -34,7 +35,7 @@ def last(run_dir: Path) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in DEFAULTS])
 def test_it_trains_resumes_bitwise_and_is_exported(option, text_folder, tmp_path):
     small = {
         "model/head=adaptive": ["model.head.cutoffs=[6]"],

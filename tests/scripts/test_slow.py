@@ -10,8 +10,9 @@ from tests.conftest import run, small, tiny_config
 pytestmark = pytest.mark.slow
 
 
-def test_the_examples_recipe_learns_wikitext2_and_scores_all_of_it(wikitext2, tmp_path):
+def test_the_examples_recipe_with_fewer_units_learns_wikitext2_and_scores_all_of_it(wikitext2, tmp_path):
     arguments = ["experiment=pytorch_examples/lstm", f"data.root={wikitext2}", "trainer.max_epochs=1"]
+    arguments += ["model.embedding.embedding_size=16", "model.core.hidden_size=16"]
     arguments += ["trainer.limit_train_batches=100", "trainer.log_every_n_steps=50", "hydra.run.dir=run"]
     done = run("train", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -97,8 +97,8 @@ def test_a_transformers_context_is_that_of_the_new_windows(trained, text_folder,
 
 
 def test_a_resumed_run_has_its_own_model_and_does_not_need_the_trained_one(trained, text_folder, monkeypatch):
-    config = adopted(monkeypatch, text_folder, "init_from=best", f"ckpt={trained('gru')}")
-    assert config.model.core.cell == "gru"
+    config = adopted(monkeypatch, text_folder, "init_from=best", f"ckpt={trained('transformer')}")
+    assert config.model.core._target_ == "lm.models.TransformerCore"
 
 
 def test_word_vectors_are_for_new_words(trained, text_folder, monkeypatch):

@@ -160,17 +160,6 @@ def test_an_interval_covers_all_windows_of_accumulated_steps(data):
     assert recorder.logged[3]["train/loss"] == pytest.approx(mean, rel=1e-5)
 
 
-def test_seeded_runs_give_the_same_numbers(data):
-    losses = []
-    for _ in range(2):
-        recorder = Recorder()
-        module = make_module(data, dropout=0.3)
-        lightning.seed_everything(5, verbose=False)
-        make_trainer(max_epochs=1, callbacks=[recorder]).fit(module, data)
-        losses.append([logged["train/loss"] for logged in recorder.logged])
-    assert losses[0] == losses[1]
-
-
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
 def test_a_fused_optimizer_is_clipped_under_autocast(data, algorithm):
     module = make_module(data, core="gru", lr=1.0)  # not every CPU has an LSTM in bfloat16
