@@ -68,8 +68,8 @@ def refuse_file(root: Path) -> None:
     """Refuse a file in the place of a named corpus's folder."""
     if root.is_file():
         raise UserError(
-            f"data.root={root} given, which is a file, but the text is that of a corpus with its own folder: add data=text "
-            "to read the file."
+            f"data.root={root} given, which is a file, but the text is that of a corpus with its own folder: add "
+            "data=text to read the file."
         )
 
 
