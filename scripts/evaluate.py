@@ -57,10 +57,8 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
         print_report(summaries)
         if said := verdict(summaries[0]["loss"], len(data.corpus.vocabulary)):
             print(f"model: {said}")
-    if evaluation.tune:
-        lines = chain.from_iterable(evaluation.at_the_ends(result.values) for result in scored.results)
-        for line in dict.fromkeys(lines):
-            print(line)
+    for line in evaluation.at_the_ends(result.values for result in scored.results):
+        print(line)
     figures = {"figure": outputs.figure, "tensorboard": outputs.tensorboard} if outputs.figure else {"figure": "none"}
     print_details(**details, results=outputs.results, **figures)
     if scored.stopped:

@@ -1,8 +1,8 @@
 """The config of an evaluation: a protocol and test-time methods."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from typing import Any, TypeVar
 
 from lm.config.checks import above_zero, at_least
@@ -82,23 +82,28 @@ class EvaluationConfig:
         """The candidates of dynamic evaluation, or the given values; empty without it."""
         return self._grid(self.dynamic)
 
-    def at_the_ends(self, values: Mapping[str, float]) -> Iterator[str]:
-        """A line for each tuned value that is the lowest or the highest of its candidates, so that more may help."""
-        methods = {"cache": self.cache, "dynamic": self.dynamic}
-        grids = {
-            key: (f"evaluation.{name}.candidates.{key}", candidates)
-            for name, method in methods.items()
-            if method
-            for key, candidates in method.candidates.items()
-        }
-        grids["temperature"] = ("evaluation.temperatures", self.temperatures)
-        for key, value in values.items():
+    def at_the_ends(self, chosen: Iterable[Mapping[str, float]]) -> list[str]:
+        """A line for each tuned value that is the lowest or the highest of its candidates, so that more may help.
+
+        Args:
+            chosen: the tuned values of each result, by their keys.
+        """
+        if not self.tune:
+            return []
+        grids = {"temperature": ("evaluation.temperatures", self.temperatures)}
+        for group, method in (("cache", self.cache), ("dynamic", self.dynamic)):
+            if method:
+                grids |= {
+                    key: (f"evaluation.{group}.candidates.{key}", each) for key, each in method.candidates.items()
+                }
+        lines = []
+        for key, value in chain.from_iterable(values.items() for values in chosen):
             name, candidates = grids.get(key, ("", ()))
-            lowest, highest = min(candidates, default=0), max(candidates, default=0)
-            if lowest < highest and value in (lowest, highest) and value != 0:
-                end, better = ("lowest", "lower") if value == lowest else ("highest", "higher")
+            if len(set(candidates)) > 1 and value in (min(candidates), max(candidates)) and value != 0:
+                end, better = ("lowest", "lower") if value == min(candidates) else ("highest", "higher")
                 listed = ",".join(f"{each:g}" for each in candidates)
-                yield f"{key}={value:g} is the {end} of {name}=[{listed}]: a {better} one may be better."
+                lines.append(f"{key}={value:g} is the {end} of {name}=[{listed}]: a {better} one may be better.")
+        return list(dict.fromkeys(lines))
 
     def _grid(self, method: Method | None) -> list[Method]:
         """The method with each combination of its candidates when tuning, else as given."""

@@ -96,12 +96,13 @@ def test_ctrl_c_while_values_are_chosen_leaves_what_was_scored_before(evaluate, 
 def test_tuned_values_at_the_end_of_their_candidates_are_named_but_not_where_the_range_ends():
     config = EvaluationConfig(temperatures=[0.9, 1.0, 1.1], cache=CACHE, dynamic=DYNAMIC, tune=True)
     chosen = {"temperature": 1.1, "theta": 0.1, "interpolation_weight": 0.2, "lr": 0.3, "decay": 0.0}
-    assert list(config.at_the_ends(chosen)) == [
+    assert config.at_the_ends([{}, chosen, chosen]) == [
         "temperature=1.1 is the highest of evaluation.temperatures=[0.9,1,1.1]: a higher one may be better.",
         "theta=0.1 is the lowest of evaluation.cache.candidates.theta=[0.1,0.5]: a lower one may be better.",
         "lr=0.3 is the highest of evaluation.dynamic.candidates.lr=[0.01,0.3]: a higher one may be better.",
     ]
-    assert not [*EvaluationConfig(temperatures=[1.1], tune=True).at_the_ends({"temperature": 1.1, "A": 0.5})]
+    assert EvaluationConfig(temperatures=[1.1], tune=True).at_the_ends([{"temperature": 1.1, "A": 0.5}]) == []
+    assert EvaluationConfig(temperatures=[0.9, 1.1]).at_the_ends([{"temperature": 1.1}]) == []
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,15 @@ def test_evaluate_needs_only_the_checkpoint_and_repeats_the_tested_perplexity(tr
 
 
 @pytest.mark.parametrize("model", ["lstm", "transformer"])
-def test_all_methods_together_are_tuned_reported_and_drawn(trained, tmp_path, model, own):
+def test_all_methods_together_are_tuned_reported_and_drawn(trained, tmp_path, capsys, model, own):
     options = ["evaluation/cache=neural", "evaluation/dynamic=rms", "evaluation.tune=true", "evaluation=awd_lstm"]
     options += ["evaluation.dynamic.statistics.windows=10", "evaluation.tune_tokens=100", "fabric.precision=32-true"]
+    options += ["evaluation.cache.candidates.theta=[0.3,0.6]"]  # either is an end
     summaries = evaluate(composed("evaluate", *own, f"ckpt={trained(model)}", f"out={tmp_path}/x.json", *options))
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["results"] == summaries
     assert len(summaries) == 8 and written["tuning"]
+    assert "est of evaluation.cache.candidates.theta=[0.3,0.6]: a " in capsys.readouterr().out
     for row in summaries:
         assert row["ppl"] == pytest.approx(math.exp(row["loss"]))
         for bands in (row["by_frequency_rank"], row["by_position_in_window"]):
