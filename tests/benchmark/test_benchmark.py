@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from pkgutil import resolve_name
 
 import psutil
 import pytest
@@ -55,13 +56,13 @@ def test_every_kind_of_work_can_be_raced_and_is_printed_and_written(text_folder,
     assert (tmp_path / "speed.png").stat().st_size > 1000
 
 
-def test_models_run_against_the_plain_loop_and_the_plain_loop_comes_first(text_folder):
-    named = plan(text_folder, "work=[train]", "only=[lstm,lstm_650_tied]")  # (work, model, sides)
-    assert [model for _, model, _ in named] == ["lstm", "lstm_650_tied"]
+def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(text_folder):
+    named = plan(text_folder, "work=[train]")  # (work, model, sides)
+    assert [model for _, model, _ in named] == ["rnn_tanh", "lstm", "gru", "transformer", "lstm_650_tied"]
     assert all(sides[0].name == "plain" for *_, sides in named)
     tied = named[-1][2][1].config["model"]
     assert (tied["core"]["hidden_size"], tied["head"]["tie_weights"]) == (650, True)
-    lstm = {side.name: side.config["model"]["head"]["_target_"] for side in named[0][2]}
+    lstm = {side.name: side.config["model"]["head"]["_target_"] for side in named[1][2]}
     assert lstm["adaptive"] == "lm.models.AdaptiveHead"
     assert [name for name in lstm if name.endswith(LIMIT)] == ["fast limit", "fp32 limit"]  # of the exact softmax
 
@@ -163,6 +164,30 @@ def test_validation_curves_of_the_sides_are_measured_until_they_are_as_good_as_t
 def test_a_side_whose_steps_need_no_further_memory_has_no_ratio():
     sides = [Side("plain", "", {}, 1, [0.2, 0.4], 0.0), Side("cached", "", {}, 1, [0.1, 0.1], 5.0)]
     assert [row["memory"] for row in rows("corpus ready", "", sides)] == [None, None]
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.mark.slow
+def test_both_sides_train_on_the_same_windows_to_comparable_losses(text_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("work=[train]", "only=[gru]", "models.gru.sides=[fp32]", "data.batch_size=4")
+    [(_, _, [plain, ours, _])] = plan(text_folder, *options, f"data.cache_dir={tmp_path}")
+    losses = []
+    for side in (plain, ours):
+        answers = []
+
+        def next_turn(loss=None, answers=answers):
+            answers.append(loss)
+            if len(answers) > 204:
+                raise Enough
+
+        with pytest.raises(Enough):
+            resolve_name(side.function)(side.config, next_turn)
+        losses.append(sum(answers[1:]) / 204)
+    assert losses[0] == pytest.approx(losses[1], abs=0.2)
 
 
 @pytest.mark.slow
