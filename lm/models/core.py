@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lm.models.state import State
+from lm.models.state import State, map_state
 
 
 def core_name(config: Mapping[str, Any]) -> str:
@@ -35,6 +35,6 @@ class Core(nn.Module, ABC):
     def initial_state(self, batch_size: int) -> State:
         """The state before the first token: tensors of zeros, or of length zero. Exported files rely on it."""
 
-    @abstractmethod
     def carry(self, state: State) -> State:
-        """The state that the next BPTT window starts from, detached from this window's graph."""
+        """The state that the next BPTT window starts from: the same values, detached from this window's graph."""
+        return map_state(Tensor.detach, state)

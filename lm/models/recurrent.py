@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lm.config.checks import at_least, one_of, probability
 from lm.models.core import Core
-from lm.models.state import State, map_state
+from lm.models.state import State
 from lm.ops import Dropout, without_onednn
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {
@@ -47,10 +47,6 @@ class RecurrentCore(Core):
     def initial_state(self, batch_size: int) -> State:
         """Zeros `[L, B, H]`; for an LSTM a pair, hidden and cell."""
         return zero_state(self.layers, batch_size)
-
-    def carry(self, state: State) -> State:
-        """The same values, detached from the graph."""
-        return map_state(Tensor.detach, state)
 
 
 def fastest_kernels(inputs: Tensor) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lm.config.checks import probability
 from lm.models.core import Core
-from lm.models.state import State, map_state
+from lm.models.state import State
 from lm.ops import make_dropout
 
 
@@ -73,7 +73,3 @@ class StackedCore(Core):
     def initial_state(self, batch_size: int) -> State:
         """Zeros, as the layers define them."""
         return tuple(layer.initial_state(batch_size) for layer in self.layers)
-
-    def carry(self, state: State) -> State:
-        """The same values, detached from the graph."""
-        return map_state(Tensor.detach, state)

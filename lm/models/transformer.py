@@ -95,7 +95,7 @@ class TransformerCore(Core):
         past, steps = state[0][0].size(2), inputs.size(0)
         mask = causal_mask(steps, past, inputs.device)
         # 1. inputs with their positions, or the rotation that the layers apply to queries and keys
-        features = self.projection(inputs * self.scale)
+        features = self.projection(inputs * self.scale).to(inputs.dtype)  # residual connections add in fp32
         rotation = None
         if self.positions == "rotary":
             rotation = position_angles(past, steps, self.head_size, inputs.device)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lm.config.checks import at_least, one_of, probability
 from lm.models.core import Core
-from lm.models.state import State, map_state
+from lm.models.state import State
 from lm.models.transformer import (
     NORMS,
     Attention,
@@ -123,7 +123,7 @@ class TransformerXLCore(Core):
         steps = inputs.size(0)
         seen = torch.cat([seen, seen.new_ones(steps, seen.size(1))])
         mask, positions = memory_mask(seen, steps), self._positions(seen.size(0), inputs)
-        features = self.input_dropout(self.projection(inputs * self.scale))
+        features = self.input_dropout(self.projection(inputs * self.scale).to(inputs.dtype))  # residuals in fp32
         next_memories = []
         for layer, memory in zip(self.layers, memories, strict=True):
             features, memory = layer(features, memory, mask, positions)
@@ -135,10 +135,6 @@ class TransformerXLCore(Core):
         zeros = next(self.parameters()).new_zeros
         memories = tuple(zeros(self.memory, batch_size, self.output_size) for _ in self.layers)
         return memories, zeros(self.memory, batch_size)
-
-    def carry(self, state: State) -> State:
-        """The same memory, detached from the graph."""
-        return map_state(Tensor.detach, state)
 
     def _positions(self, length: int, inputs: Tensor) -> Tensor:
         """Of M + T positions: for "relative" the encodings of the distances M + T - 1 … 0, else the angles."""

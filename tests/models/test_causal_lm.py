@@ -172,6 +172,16 @@ def test_a_model_in_bfloat16_runs(core_name, tokens):
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(tokens.shape))
 
 
+@pytest.mark.parametrize("name", ["transformer", "transformer_xl"])
+def test_a_transformer_adds_its_residual_connections_in_fp32_whatever_its_embedding_size(name, tokens):
+    model = make_model(name, embedding_size=6)
+    inputs = []
+    model.core.layers[-1].register_forward_hook(lambda layer, args, outputs: inputs.append(args[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(tokens)
+    assert inputs == [torch.float32]
+
+
 def test_bfloat16_autocast_runs_every_core_over_several_windows(core_name, tokens):
     if core_name in LSTMS and not has_bfloat16_lstm():
         pytest.skip("this CPU has no LSTM in bfloat16")
