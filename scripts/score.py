@@ -34,7 +34,8 @@ def score(config: DictConfig) -> list["Score"]:
 
     imported()
     check(config)
-    lines = drawable(lines_of(config), config) if config.plot else lines_of(config)
+    numbers: list[int] = []
+    lines = drawable(lines_of(config, numbers), config) if config.plot else lines_of(config, numbers)
     model = LanguageModel.load(announced_checkpoint(config.ckpt), config.tokenize)
     save = drawn(model, list(lines), config) if config.plot else None
     scores = []
@@ -46,7 +47,7 @@ def score(config: DictConfig) -> list["Score"]:
             PRINTERS[config.format](scored)
     totals = sys.stderr if config.format == "json" else sys.stdout
     print_total(scores, totals)
-    print_most_surprising(scores, config.most, totals)
+    print_most_surprising(scores, numbers, config.most, totals)
     if save:
         print(f"figure: {save(config.plot)}", file=sys.stderr)
     scoring.raise_again("this is the text so far")
@@ -85,8 +86,11 @@ def check_plot(config: DictConfig) -> None:
     check_writable(config.plot)
 
 
-def lines_of(config: DictConfig) -> Iterator[str]:
-    """Yield the lines of `text`, `file` or the standard input as they come; blank ones only with context=document."""
+def lines_of(config: DictConfig, numbers: list[int]) -> Iterator[str]:
+    """Yield the lines of `text`, `file` or the standard input as they come, and append the number of each to `numbers`.
+
+    Blank ones are left out, but for context=document.
+    """
     from lm.files.text import checked_lines, read_text, split_lines
 
     if config.text is not None:
@@ -96,9 +100,10 @@ def lines_of(config: DictConfig) -> Iterator[str]:
     else:
         lines = read_text(config.file, "file").removesuffix("\n").split("\n")
     nothing = True
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         nothing = nothing and not line.strip()
         if line.strip() or config.context == "document":
+            numbers.append(number)
             yield line
     if nothing:
         raise UserError("There is nothing to score: give text=..., file=PATH, or words on the standard input.")
@@ -189,15 +194,25 @@ def drawn(model: "LanguageModel", lines: Sequence[str], config: DictConfig) -> C
     return partial(save_figure, log_prob_heat_map(log_probs, targets, words_of_lines))
 
 
-def print_most_surprising(scores: Sequence["Score"], most: int, file: TextIO) -> None:
-    """Print the words with the lowest log-probabilities of all, each after the words before it in its line."""
+def print_most_surprising(scores: Sequence["Score"], numbers: Sequence[int], most: int, file: TextIO) -> None:
+    """Print the words with the lowest log-probabilities of all, each after the words before it in its line.
+
+    Args:
+        scores: of each line.
+        numbers: of these lines in the text, from 1 on.
+        most: how many words.
+        file: to print to.
+    """
     from lm.files.text import visible
 
     places = [(log_prob, line, i) for line, each in enumerate(scores) for i, log_prob in enumerate(each.log_probs)]
     for log_prob, line, i in nsmallest(most, places):
         words = [visible(word) for word in scores[line].words[max(i - WORDS_BEFORE, 0) : i + 1]]
         known = "" if scores[line].known[i] else "  (unknown: scored as <unk>)"
-        print(f"{-log_prob:6.2f} nats  line {line + 1}: {' '.join([*words[:-1], f'>{words[-1]}<'])}{known}", file=file)
+        print(
+            f"{-log_prob:6.2f} nats  line {numbers[line]}: {' '.join([*words[:-1], f'>{words[-1]}<'])}{known}",
+            file=file,
+        )
 
 
 main = script_main("score", score, ["text"])

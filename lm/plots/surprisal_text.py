@@ -66,8 +66,8 @@ def surprisal_text(scores: Sequence[Score]) -> Figure:
     bar.tick_params(labelsize=7, length=2, pad=2)
     axis.text(COLUMNS - 2, 1.5, LEGEND.replace("; ", "\n"), fontsize=7, color="dimgray", ha="right", va="center")
     top = 4.0
-    for number, (score, rows) in enumerate(zip(scores, lines, strict=True), 1):
-        axis.text(2, top + 0.7, f"line {number}: {_title(score)}", fontsize=8, color="dimgray", va="center")
+    for score, rows in zip(scores, lines, strict=True):
+        axis.text(2, top + 0.7, _title(score), fontsize=8, color="dimgray", va="center")
         top += 1.5
         for row in rows:
             for left, width, i in row:
