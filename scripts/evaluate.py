@@ -46,6 +46,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     print_summary(data, [config.split])
     print(f"Scoring {len(getattr(data.corpus, config.split)):,} tokens; Ctrl-C stops with what there is.", flush=True)
     scored = score_in_turn(evaluators, config.split, mixed)
+    outputs = outputs.of_a_part() if scored.stopped else outputs
     if not scored.results and not scored.tried:
         raise KeyboardInterrupt("no word was scored")
     summaries = [summarize(result) for result in scored.results]
@@ -111,6 +112,10 @@ class Outputs:
     results: Path
     figure: Path | None
     tensorboard: Path | None
+
+    def of_a_part(self) -> "Outputs":
+        """Those of an interrupted evaluation, which keep the files of a finished one."""
+        return Outputs(self.results.with_suffix(".partial.json"), None, None) if self.figure else self
 
 
 def checked_outputs(

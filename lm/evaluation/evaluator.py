@@ -185,9 +185,9 @@ class Evaluator:
     def _gradient_rms(self) -> list[Tensor]:
         """The RMS of the gradients on the training split."""
         assert self.config.dynamic and self.config.dynamic.statistics
-        count = self.config.dynamic.statistics.windows
-        windows = islice(self.data.train_dataloader(), count)
-        tracked = with_progress_bar(windows, "gradients of the training text", count)
+        windows = self.data.train_dataloader()
+        count = min(self.config.dynamic.statistics.windows, len(windows))
+        tracked = with_progress_bar(islice(windows, count), "gradients of the training text", count)
         return gradient_rms(self.model, tracked, self.fabric.autocast)
 
 

@@ -163,9 +163,10 @@ def test_values_tuned_on_the_scored_split_are_said_to_be_biased(trained, capsys,
 
 def test_ctrl_c_says_what_it_has_so_far(trained, tmp_path, own):
     config = composed("evaluate", *own, f"ckpt={trained('lstm')}", "evaluation.context=5", f"out={tmp_path}/x.json")
-    with ctrl_c(window=4), pytest.raises(KeyboardInterrupt, match=r"x\.json has what was scored so far"):
+    with ctrl_c(window=4), pytest.raises(KeyboardInterrupt, match=r"x\.partial\.json has what was scored so far"):
         evaluate(config)
-    [result] = json.loads((tmp_path / "x.json").read_text())["results"]
+    assert not (tmp_path / "x.json").exists()
+    [result] = json.loads((tmp_path / "x.partial.json").read_text())["results"]
     assert result["tokens"] == 3 * 5 * config.evaluation.batch_size
     assert not result["complete"]
 
@@ -179,9 +180,12 @@ def test_ctrl_c_before_a_word_is_scored_is_one_line(trained, tmp_path, own):
 def test_ctrl_c_after_the_tuning_keeps_what_was_tried(trained, tmp_path, own):
     options = [f"ckpt={trained('lstm')}", "evaluation/cache=neural"]
     tuning = windows_read(*own, *options, "evaluation.tune=true") - windows_read(*own, *options)
-    with ctrl_c(window=tuning + 1), pytest.raises(KeyboardInterrupt, match=r"x\.json has what was scored so far"):
+    with (
+        ctrl_c(window=tuning + 1),
+        pytest.raises(KeyboardInterrupt, match=r"x\.partial\.json has what was scored so far"),
+    ):
         evaluate(composed("evaluate", *own, *options, "evaluation.tune=true", f"out={tmp_path}/x.json"))
-    written = json.loads((tmp_path / "x.json").read_text())
+    written = json.loads((tmp_path / "x.partial.json").read_text())
     assert written["results"] == []
     assert written["tuning"]
 
@@ -204,9 +208,9 @@ def test_ctrl_c_while_models_are_mixed_keeps_their_results(trained, tmp_path, ow
 
     monkeypatch.setattr("lm.evaluation.mixture.mixtures", press)
     models = f"ckpt=[{trained('lstm')},{trained('transformer')}]"
-    with pytest.raises(KeyboardInterrupt, match=r"x\.json has what was scored so far"):
+    with pytest.raises(KeyboardInterrupt, match=r"x\.partial\.json has what was scored so far"):
         evaluate(composed("evaluate", *own, models, f"out={tmp_path}/x.json"))
-    assert len(json.loads((tmp_path / "x.json").read_text())["results"]) == 2
+    assert len(json.loads((tmp_path / "x.partial.json").read_text())["results"]) == 2
 
 
 @contextmanager
