@@ -22,6 +22,7 @@ def export(config: DictConfig) -> Path | str:
     from lm import LanguageModel
     from lm.checkpoints.find import announced_checkpoint, default_output_path
     from lm.config.checks import one_of
+    from lm.files.atomic import check_writable
     from lm.files.errors import explain_os_errors
 
     imported()
@@ -29,10 +30,15 @@ def export(config: DictConfig) -> Path | str:
     one_of(DTYPES, dtype=config.dtype)
     if config.dtype != "float32" and config.format not in ("folder", "hub"):
         raise UserError(f"dtype={config.dtype} with format={config.format} given, but that is written as float32.")
+    for key, formats in {"out": ENDINGS, "repo": ["hub"]}.items():
+        if config[key] is not None and config.format not in formats:
+            raise UserError(f"{key}={config[key]} given, but it is of format={' or '.join(formats)} alone.")
     if config.format == "hub":
         return hub(config)
     ckpt = announced_checkpoint(config.ckpt)
     out = Path(config.out).expanduser() if config.out else default_output_path(ckpt, ENDINGS[config.format])
+    if config.format != "folder":
+        check_writable(out)
     model = LanguageModel.load(ckpt)
     with explain_os_errors(f"write out={out}"):
         if config.format == "folder":
@@ -64,6 +70,7 @@ def folder(model: "LanguageModel", ckpt: Path, config: DictConfig, out: Path) ->
 
 def run_of(ckpt: Path) -> tuple[list[str], dict[str, object]]:
     """The overrides and metrics of the run that a checkpoint lies in; the metrics where they are this checkpoint's."""
+    ckpt = ckpt.resolve()
     import yaml
 
     from lm.checkpoints.checkpoint import load

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lm.checkpoints import checkpoint
+from lm.config.command_line import PATHS
 from lm.data.vocabulary import EOS, UNK, Vocabulary
 from lm.errors import UserError
 from lm.files.atomic import atomic_folder
@@ -101,9 +102,9 @@ def _public(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_paths(value: Any) -> Any:
-    """A config in which absolute paths, which are of the author's machine, are null."""
+    """A config in which paths, which are of the author's machine, are null."""
     if isinstance(value, dict):
-        return {name: _without_paths(each) for name, each in value.items()}
+        return {name: None if name in PATHS else _without_paths(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_without_paths(each) for each in value]
     return None if isinstance(value, str) and value.startswith(("/", "~")) else value

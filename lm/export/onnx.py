@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lm.errors import UserError
 from lm.files.atomic import atomic_write
 from lm.language_model import LanguageModel
 from lm.models import CausalLM, State, map_state
@@ -58,6 +59,8 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
     with TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")
         program.save(file)
+        if len([*Path(folder).iterdir()]) > 1:
+            raise UserError("format=onnx given, but the weights do not fit into one file of ONNX: use format=folder.")
         difference = largest_difference(model.model, file)
         with atomic_write(path) as out:
             out.write(file.read_bytes())

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from lm import LanguageModel
+from lm.errors import UserError
 from lm.export.onnx import export_onnx, leaves
 from lm.models import AdaptiveEmbedding, AdaptiveHead, CausalLM, SoftmaxHead
 from tests.conftest import MODELS, V, make_core, make_model
@@ -55,6 +57,17 @@ def test_onnxruntime_agrees_with_torch_and_the_file_says_which_words_it_knows_an
     assert json.loads(said["vocabulary"]) == vocabulary.words
     assert said["context"] == str(model.core.context or 0)
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
+
+
+def test_weights_that_one_file_cannot_hold_are_refused(vocabulary, tmp_path, monkeypatch):
+    def in_two_files(program, file):
+        for path in (file, Path(f"{file}.data")):
+            path.write_bytes(b"")
+
+    monkeypatch.setattr("torch.onnx.ONNXProgram.save", in_two_files)
+    with pytest.raises(UserError, match="do not fit into one file of ONNX: use format=folder"):
+        session(make_model("lstm"), vocabulary, tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
 
 
 @pytest.mark.slow
