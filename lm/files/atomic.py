@@ -9,7 +9,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -56,11 +56,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Check, before long work, that `path` can be written."""
+    """Check, before long work, that `path` can be written; leaves nothing behind, no folder either."""
     path = Path(path).expanduser()
     with explain_os_errors(f"write {path}"):
         if not is_stream(path):
-            with temporary(_replaceable(path).parent) as file:
+            with temporary(_existing(_replaceable(path).parent)) as file:
                 file.write_bytes(bytes(4096))
         elif not is_writable(path):
             raise PermissionError(errno.EACCES, "it is not open for writing", str(path))
@@ -93,7 +93,7 @@ def replace(unfinished: Path, target: Path) -> None:
             os.chown(unfinished, old.st_uid, old.st_gid)
         unfinished.chmod(stat.S_IMODE(old.st_mode))
     unfinished.replace(target)
-    with suppress(OSError):  # unsupported on some network file systems; the rename is done already
+    with suppress(OSError):  # the rename is done already
         _sync(target.parent)
 
 
@@ -104,11 +104,20 @@ def _replaceable(path: Path) -> Path:
     return path.resolve()
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+    return nearest
+
+
 def _sync(path: Path) -> None:
-    """Sync a file or folder to disk."""
+    """Sync a file, or a folder where the file system supports it, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with suppress(OSError) if path.is_dir() else nullcontext():
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -112,3 +112,22 @@ def test_what_the_disk_refuses_only_at_the_end_leaves_the_old_file(tmp_path, mon
     with pytest.raises(UserError, match="No space left on device"):
         save_checkpoint(tmp_path / "last.ckpt")
     assert names(tmp_path) == ["last.ckpt"] and (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_a_check_leaves_nothing_behind(tmp_path):
+    check_writable(tmp_path / "new" / "folder" / "x.json")
+    assert names(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="Not a directory"):
+        check_writable(tmp_path / "file" / "folder" / "x.json")
+
+
+def test_a_folder_is_written_where_folders_cannot_be_synced(tmp_path, monkeypatch):
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with atomic_folder(tmp_path / "model") as folder:
+        (folder / "config.json").write_text("{}")
+    assert names(tmp_path / "model") == ["config.json"]
