@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from lm.config.overrides import check_command_line
+from lm.config.overrides import check_command_line, quoted
 from lm.errors import UserError
 
 # The last part of every key that takes a path, in any script and at any depth: data.root, hydra.run.dir …
@@ -62,7 +62,7 @@ def hydra_arguments(arguments: Sequence[str], texts: Collection[str] = ()) -> li
     typed = [_hydra_argument(each, texts, multirun) for each in arguments]
     for i, after in enumerate(arguments[1:]):
         if after.startswith("hydra.job.name=train_ddp_process_"):  # Lightning's, after a folder in quotes as it is
-            typed[i] = f"hydra.run.dir={_quoted(arguments[i].partition('=')[2][1:-1])}"
+            typed[i] = f"hydra.run.dir={quoted(arguments[i].partition('=')[2][1:-1])}"
     # Hydra requires overrides to be contiguous
     is_override = [
         not each.startswith("-") and before not in FLAGS_WITH_VALUE
@@ -99,7 +99,7 @@ def _path(value: str, multirun: bool) -> str:
     if value.startswith("~"):
         value = os.path.abspath(value)  # noqa: PTH100  # pathlib's takes ./~x for ~x
     if os.path.lexists(value):
-        return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+        return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
     try:
         override = OverridesParser.create().parse_override(f"key={value}")
     except HydraException:
@@ -107,10 +107,4 @@ def _path(value: str, multirun: bool) -> str:
     sweep = override is not None and override.is_sweep_override()
     if (sweep and multirun) or (override and not sweep and re.fullmatch(r"(['\"]).*\1", value, re.DOTALL)):
         return value
-    return ",".join(map(_quoted, value.split(","))) if multirun else _quoted(value)
-
-
-def _quoted(text: str) -> str:
-    """The text in quotes; Hydra unescapes a quote, and the backslashes before it or before the end, but no others."""
-    escaped = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text)
-    return f'"{escaped}"'
+    return ",".join(map(quoted, value.split(","))) if multirun else quoted(value)

@@ -27,6 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lm.config.defaults import check_against_defaults
 from lm.config.plain_data import INSTANTIATE_KEYS
 from lm.config.ranges import check_ranges
 from lm.errors import UserError
@@ -69,11 +70,12 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
         loader = GlobalHydra.instance().config_loader()
         overrides = _parse(flags, loader)
         default = _default(script)
-        options, keys = Options(loader, default.hydra.runtime.choices), _nodes(default)
+        searchpath = [each for each in overrides if each.key_or_group == "hydra.searchpath"]
+        options, keys = Options(loader, default.hydra.runtime.choices, searchpath), _nodes(default)
         chosen = [each for each in overrides if _is_option(each, loader, options, keys) and not each.is_delete()]
         for override in chosen:
             _check_option(override, options)
-        base = _compose(script, chosen) if chosen else default
+        base = _compose(script, [*searchpath, *chosen]) if chosen else default
         others = [each for each in overrides if each not in chosen]
         added = {key: value for each in others for key, value in _leaves(each.key_or_group, each.value())}
         base_nodes = _nodes(base) if chosen else keys
@@ -84,6 +86,7 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     for key, value in [] if flags.cfg else nodes.items():
         if value == "???" and not key.startswith("hydra."):
             raise UserError(f"{key} is missing: give {key}=VALUE; --help says more.")
+    check_against_defaults(config, default)
     swept = [each.key_or_group for each in overrides if each.is_sweep_override()]
     # a reference may be to a swept key; to any other, the key itself is checked
     references = [key for key, value in nodes.items() if "${" in str(value)] if swept else []
@@ -103,7 +106,7 @@ def _parse(flags: Namespace, loader: ConfigLoader) -> list[Override]:
                 "characters into quotes twice, as in 'key=\"a, b\"'."
             ) from error
     if flags.config_dir:
-        overrides += parser.parse_overrides([f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]"])
+        overrides += parser.parse_overrides([f"hydra.searchpath=[{quoted(str(Path(flags.config_dir).absolute()))}]"])
     many = flags.multirun or any(each.key_or_group == "hydra.mode" and each.value() == "MULTIRUN" for each in overrides)
     for each in overrides:
         if each.is_sweep_override() and not many:
@@ -112,6 +115,12 @@ def _parse(flags: Namespace, loader: ConfigLoader) -> list[Override]:
                 "[a,b] and a text with commas in quotes."
             )
     return overrides
+
+
+def quoted(text: str) -> str:
+    """The text in quotes; Hydra unescapes a quote, and the backslashes before it or before the end, but no others."""
+    escaped = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text)
+    return f'"{escaped}"'
 
 
 def _compose(script: str, overrides: Sequence[Override] = ()) -> DictConfig:
@@ -150,10 +159,16 @@ class Options(Mapping[str, list[str]]):
     """The options of each group, including those in subfolders that are not groups themselves.
 
     Listed when first asked for: Hydra takes some milliseconds for each folder.
+
+    Args:
+        loader: lists the folders of options.
+        groups: the groups of a script.
+        searchpath: the overrides of `hydra.searchpath`, for folders beside conf/.
     """
 
-    def __init__(self, loader: ConfigLoader, groups: Iterable[Any]) -> None:
+    def __init__(self, loader: ConfigLoader, groups: Iterable[Any], searchpath: Sequence[Override] = ()) -> None:
         self._loader = loader
+        self._searchpath = [each.input_line or "" for each in searchpath]
         self._of_group: dict[str, list[str] | None] = dict.fromkeys(map(str, groups))
 
     def __getitem__(self, group: str) -> list[str]:
@@ -172,8 +187,8 @@ class Options(Mapping[str, list[str]]):
         return group in self._of_group
 
     def _below(self, group: str) -> Iterator[str]:
-        yield from self._loader.get_group_options(group, ObjectType.CONFIG)
-        for folder in self._loader.list_groups(group):
+        yield from self._loader.get_group_options(group, ObjectType.CONFIG, overrides=self._searchpath)
+        for folder in self._loader.get_group_options(group, ObjectType.GROUP, overrides=self._searchpath):
             if f"{group}/{folder}" not in self:
                 yield from (f"{folder}/{each}" for each in self._below(f"{group}/{folder}"))
 

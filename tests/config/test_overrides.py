@@ -81,6 +81,35 @@ def test_an_unknown_option_is_refused_with_the_options_of_its_group(command, mes
     assert message in refusal(command)
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("score ckpt=x tokenize=no", "tokenize=no given, but it must be true or false."),
+        ("generate ckpt=x detokenize=flase", "detokenize=flase given, but it must be true or false."),
+        ("generate ckpt=x detokenize=null", "detokenize=null given, but it needs a value"),
+        ("export ckpt=x format=hub private=1", "private=1 given, but it must be true or false."),
+        ("explore ckpt=x browser=no", "browser=no given, but it must be true or false."),
+        ("train test=yes", "test=yes given, but it must be true or false."),
+        ("score ckpt=null", "ckpt=null given, but it needs a value"),
+        ("score ckpt=x most=null", "most=null given, but it needs a value"),
+        ("explore ckpt=x port=null", "port=null given, but it needs a value"),
+    ],
+)
+def test_a_switch_is_true_or_false_and_few_keys_may_be_null(command, message):
+    assert message in refusal(command)
+
+
+def test_options_from_a_folder_of_ones_own_are_known(tmp_path):
+    folder = tmp_path / "my, 'own' \"conf\""
+    (folder / "experiment" / "mine").mkdir(parents=True)
+    (folder / "experiment" / "mine" / "wide.yaml").write_text(
+        "# @package _global_\nmodel:\n  core:\n    hidden_size: 300\n"
+    )
+    check_command_line("train", ["--config-dir", str(folder), "experiment=mine/wide"])
+    with pytest.raises(UserError, match="did you mean experiment=mine/wide"):
+        check_command_line("train", ["--config-dir", str(folder), "experiment=mine/wid"])
+
+
 @pytest.mark.parametrize("argument", ["a=b=c", "optimizer.lr=[1", "foo", "model=lstm,gru", "+foo@bar=x"])
 def test_what_hydra_cannot_read_is_one_line(argument):
     assert argument in refusal(f"train {argument}")
@@ -105,6 +134,8 @@ def test_what_hydra_cannot_read_is_one_line(argument):
         "train -m model.core.dropout=2,0.1",  # output_dropout refers to it; each job checks its own
         "train --help modle=lstm",
         "evaluate ckpt=x data=text data.root=y evaluation/cache=neural evaluation.cache.theta=0.3",
+        "generate ckpt=x seed=null tokenize=null out=null",
+        "score ckpt=x tokenize=true eos=false",
         "benchmark only=[lstm] +models.mine={overrides:[],sides:[fast]}",
     ],
 )
