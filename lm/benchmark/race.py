@@ -4,7 +4,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pkgutil import resolve_name
@@ -88,7 +88,8 @@ def _ctrl_c_ignored() -> Iterator[None]:
 
 def step(side: Side, line: Connection) -> None:
     """Let a side do one step."""
-    line.send(None)
+    with suppress(BrokenPipeError):  # a side that has died: receiving says so
+        line.send(None)
     answer = _receive(line)
     side.answers += [] if answer is None else [answer]
 
@@ -117,7 +118,7 @@ def _work(line: Connection, side: Side) -> None:
 def _receive(line: Connection) -> Any:
     try:
         answer = line.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise RuntimeError("A side has died without a word: is there enough memory?") from None
     if isinstance(answer, Exception):
         raise answer

@@ -5,6 +5,7 @@ import errno
 import functools
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,12 +41,12 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             if signals.received():
                 raise KeyboardInterrupt
             return result
-        except BrokenPipeError:  # the reader of our output has exited, as `head` does
-            _discard_output()
-            if signals.received():
-                signals.end()
-            sys.exit(1)
         except BaseException as error:
+            if isinstance(error, BrokenPipeError) and _reader_has_exited():  # as `head` does
+                _discard_output()
+                if signals.received():
+                    signals.end()
+                sys.exit(1)
             if signals.received() or isinstance(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
                 _leave_in_job(STOPPED)
                 signals.end(error)
@@ -64,6 +65,14 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             raise CompactHydraException(message) from None
 
     return wrapper
+
+
+def _reader_has_exited() -> bool:
+    """Whether nobody reads our output any more; other pipes break, too."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        poll.register(stream.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _discard_output() -> None:
@@ -107,6 +116,8 @@ def user_error_message(error: BaseException) -> str | None:
         is_lightnings = type(cause).__name__ == "MisconfigurationException"  # by name: `--help` imports no Lightning
         if is_lightnings or isinstance(cause, UserError | OmegaConfBaseException):
             return _one_line(str(cause).split("\n    full_key:")[0])
+        if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(cause):  # torch's, GPU and CPU
+            return f"Out of memory ({_one_line(str(cause))[:200]}): use smaller batches, windows or models."
         if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
             around = cause.object[max(cause.start - 80, 0) : cause.end + 80]
             return f"The name of a file or folder is not UTF-8: rename it. It stands in {around!a}."

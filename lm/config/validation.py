@@ -19,7 +19,12 @@ from lm.errors import UserError
 def check(config: DictConfig) -> None:
     """Check names and types of all values against the signatures of what they build, and the devices."""
     for path, node in _nodes_with_target(config, ""):
-        check_arguments(get_object(node._target_), node, path)
+        try:
+            target = get_object(node._target_)
+        except Exception as error:  # imports may raise anything
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}._target_={node._target_} given, but it cannot be imported: {reason}.") from error
+        check_arguments(target, node, path)
     if "fabric" in config and number_of_devices(config.fabric.devices) not in (1, None):
         raise UserError(
             f"fabric.devices={config.fabric.devices} given, but the text is read in order, by one device: use 1."

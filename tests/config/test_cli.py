@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig
 
@@ -40,6 +41,20 @@ def test_a_users_mistake_inside_instantiate_becomes_one_line():
     wrapped.__cause__ = UserError("num_heads=3")
     with pytest.raises(CompactHydraException, match=r"^num_heads=3$"):
         raising(wrapped)(DictConfig({}))
+
+
+def test_too_little_memory_becomes_one_line():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    with pytest.raises(
+        CompactHydraException, match=r"^Out of memory \(.*\): use smaller batches, windows or models\.$"
+    ):
+        raising(caught.value)(DictConfig({}))
+
+
+def test_a_broken_pipe_other_than_that_of_the_output_is_a_defect(capfd):
+    with pytest.raises(BrokenPipeError):
+        raising(BrokenPipeError("of a logger's server"))(DictConfig({}))
 
 
 def test_a_defect_keeps_its_traceback():

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from lm.config import validation as configs
 from lm.config.cli import user_error_message
 from lm.config.overrides import nested_options
+from lm.errors import UserError
 from lm.training.checks import check_training_config
 from lm.training.results import hyperparameters
 from tests.conftest import CONF, needs_sweep
@@ -261,3 +262,11 @@ def test_hyperparameters_are_what_one_compares_runs_by():
 def test_hydras_own_keys_are_no_arguments():
     node = {"_target_": "torch.nn.Linear", "_args_": [2], "_convert_": "all", "out_features": 3}
     configs.check(OmegaConf.create({"layer": node}))
+
+
+def test_a_target_that_cannot_be_imported_is_named():
+    config = OmegaConf.create({"optimizer": {"_target_": "lm.training.optimizers.SDG", "lr": 1.0}})
+    with pytest.raises(
+        UserError, match=r"optimizer\._target_=lm\.training\.optimizers\.SDG given, but it cannot be imported"
+    ):
+        configs.check(config)
