@@ -30,20 +30,31 @@ def divide_on_plateau(
 
 
 def one_cycle(
-    optimizer: Optimizer, total_steps: int, warmup_ratio: float, div_factor: float, final_div_factor: float
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup_ratio: float,
+    div_factor: float,
+    final_div_factor: float,
+    base_momentum: float = 0.85,
+    max_momentum: float = 0.95,
 ) -> LRSchedulerConfigType:
     """The one-cycle policy with cosine annealing, peaking at the optimizer's rate; momentum is inverse (Smith 2018).
 
     Warmup takes `warmup_ratio` of the steps. Initial rate: peak / `div_factor`; final: initial / `final_div_factor`.
+    Momentum, or Adam's first beta, falls from `max_momentum` to `base_momentum` in the warmup and then rises again,
+    whatever the optimizer's own is; an optimizer without momentum keeps none.
     """
-    probability(warmup_ratio=warmup_ratio)
+    probability(warmup_ratio=warmup_ratio, base_momentum=base_momentum, max_momentum=max_momentum)
     above_zero(div_factor=div_factor, final_div_factor=final_div_factor)
     scheduler = OneCycle(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
-        pct_start=warmup_ratio,
+        # torch divides by the number of steps between the first and the last of the warmup
+        pct_start=float(warmup_ratio) if warmup_ratio * total_steps > 1 else 0.0,
         cycle_momentum=any(map(has_momentum, optimizer.param_groups)),
+        base_momentum=base_momentum,
+        max_momentum=max_momentum,
         div_factor=div_factor,
         final_div_factor=final_div_factor,
     )

@@ -45,6 +45,28 @@ def test_one_cycle_starts_at_a_tenth_peaks_and_ends_low():
     assert rates[-1] == pytest.approx(1e-4)
 
 
+@pytest.mark.parametrize(("warmup_ratio", "total_steps"), [(0, 10), (0.1, 10), (0.05, 10), (0.01, 100)])
+def test_one_cycle_with_a_warmup_of_a_step_or_less_starts_near_its_peak(warmup_ratio, total_steps):
+    optimizer = sgd(lr=1.0, momentum=0.9)
+    config = schedules.one_cycle(optimizer, total_steps, warmup_ratio, div_factor=10, final_div_factor=1000)
+    rates = used_rates(optimizer, config, total_steps)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.95
+    assert rates[-1] == pytest.approx(1e-4)
+
+
+def test_one_cycle_has_its_own_momentum():
+    optimizer = sgd(lr=1.0, momentum=0.5)
+    momenta = {"base_momentum": 0.7, "max_momentum": 0.8}
+    config = schedules.one_cycle(optimizer, 101, 0.5, div_factor=10, final_div_factor=1000, **momenta)
+    used = []
+    for _ in range(101):
+        used.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        config["scheduler"].step() if len(used) < 101 else None
+    assert (used[0], min(used), used[-1]) == (pytest.approx(0.8), pytest.approx(0.7, abs=0.001), pytest.approx(0.8))
+
+
 def test_cosine_warms_up_in_a_line_and_falls_to_zero():
     optimizer = sgd(lr=2.0)
     rates = used_rates(optimizer, schedules.cosine(optimizer, 104, warmup_steps=4), 105)
