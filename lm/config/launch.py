@@ -5,13 +5,17 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lm.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 
 def command(script: str) -> str:
     """How to start a script as this process was started: python scripts/SCRIPT.py in a checkout, else lm-SCRIPT."""
-    file = Path(sys.argv[0]).with_name(f"{script}.py")
+    file = Path(sys.argv[0]).parent / f"{script}.py"
     return f"python {shlex.quote(str(file))}" if file.is_file() else f"lm-{script}"
 
 
@@ -62,6 +66,15 @@ def is_first_process() -> bool:
     if in_slurm_step() and "RANK" not in os.environ:
         names = ["SLURM_PROCID"]
     return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def task_overrides() -> "list[Override]":
+    """The overrides on the command line, but for those of Hydra's own config."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    lines = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return OverridesParser.create().parse_overrides(list(lines))
 
 
 def in_multirun() -> bool:

@@ -89,7 +89,8 @@ _KEYS = {
         callbacks.checkpoint.every_n_epochs callbacks.checkpoint.every_n_train_steps
         callbacks.resumable_checkpoint.every_n_steps callbacks.early_stopping.patience
         data.min_count trainer.check_val_every_n_epoch
-        trainer.log_every_n_steps evaluation.dynamic.statistics.windows hydra.launcher.timeout_min""",
+        trainer.log_every_n_steps logger.csv.flush_logs_every_n_steps evaluation.dynamic.statistics.windows
+        hydra.launcher.timeout_min""",
     _whole(1, 2**31 - 1): "model.embedding.cutoffs model.head.cutoffs model.head.num_frequent model.head.num_sampled",
     _whole(1, 10**12): "evaluation.tune_tokens",
     _whole(3, 2**31 - 1): "data.max_size",

@@ -11,8 +11,10 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from lm.checkpoints import checkpoint
+from lm.config.launch import task_overrides
 from lm.config.validation import number_of_devices
 from lm.errors import UserError
+from lm.training.distributed import cluster
 from lm.training.init_from import make_data
 from lm.training.module import LitLanguageModel
 from lm.training.schedules import constant
@@ -30,6 +32,8 @@ def check_train_minutes(config: DictConfig) -> None:
     given, trainer = f"train_minutes={config.train_minutes} given", config.trainer
     if trainer.max_steps != -1:
         raise UserError(f"{given}, but also trainer.max_steps={trainer.max_steps}: give one of them.")
+    if any(each.key_or_group == "trainer.max_epochs" and each.value() != -1 for each in task_overrides()):
+        raise UserError(f"{given}, but also trainer.max_epochs={trainer.max_epochs}: give train_minutes=null with it.")
     if has_several_processes(trainer):
         raise UserError(
             f"{given} with trainer.devices={trainer.devices} and trainer.num_nodes={trainer.num_nodes}, but speed is "
@@ -73,7 +77,7 @@ def step_seconds(config: DictConfig) -> float:
     silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
     # the clock ends it, not what would end the run
     endless = {"max_epochs": -1, "max_steps": 10**9, "max_time": None, "fast_dev_run": False}
-    trainer = instantiate(config.trainer, **silent, **endless, callbacks=[clock])
+    trainer = instantiate(config.trainer, **silent, **endless, callbacks=[clock], plugins=cluster())
     vocabulary = data.corpus.vocabulary
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     optimizer, regularizers = instantiate(config.optimizer), instantiate(config.regularizer)

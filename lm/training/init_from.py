@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +15,7 @@ from torch import Tensor
 from lm.checkpoints.find import NEWEST, find_checkpoint
 from lm.checkpoints.pretrained import tied_names
 from lm.config.checks import one_of
-from lm.config.launch import started_again
+from lm.config.launch import started_again, task_overrides
 from lm.data import Vocabulary
 from lm.data.datamodule import TextDataModule
 from lm.data.word_vectors import load_vectors
@@ -49,7 +46,7 @@ def adopt_model(config: DictConfig) -> None:
     config.model = _changed(OmegaConf.create(trained.config["model"]), config)
     if trained.tokenize:
         config.data.tokenize = True
-    given = {override.key_or_group for override in _overrides()}
+    given = {override.key_or_group for override in task_overrides()}
     if given and given.isdisjoint(LEARNING_RATES):
         _adopt_learning_rate(config, trained.config.get("optimizer"))
 
@@ -64,19 +61,13 @@ def _resumed(config: DictConfig) -> Path | None:
     return find_checkpoint(str(config.ckpt), "last.ckpt").absolute()
 
 
-def _overrides() -> list[Override]:
-    """Those of the command line."""
-    lines = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return OverridesParser.create().parse_overrides(list(lines))
-
-
 def _changed(model: DictConfig, config: DictConfig) -> DictConfig:
     """The config of a trained model with the command line's values, and without what only a new model has."""
     if "pretrained" in model.embedding:
         model.embedding.pretrained = None
     if "context" in model.core:
         model.core.context = config.data.bptt  # as in conf/model
-    for override in _overrides():
+    for override in task_overrides():
         group, _, key = override.key_or_group.partition(".")
         if group.partition("/")[0] != "model":
             continue

@@ -145,18 +145,26 @@ def print_run(trainer: Trainer, vocabulary_size: int, run_dir: str | Path) -> No
     )
 
 
-def next_commands(run_dir: str | Path, overrides: Sequence[str]) -> dict[str, str]:
+def next_commands(run_dir: str | Path, overrides: Sequence[str], best: str | Path = "best.ckpt") -> dict[str, str]:
     """The commands that use this run: generate from it, evaluate it, and resume it.
 
     Args:
         run_dir: the run folder.
         overrides: the run's, in Hydra's grammar.
+        best: its best checkpoint, which need not be named as one takes it from a run folder.
     """
     typed = [re.sub(r'="([\w./-]+)"$', r"=\1", each) for each in overrides if not each.lstrip("+").startswith("ckpt=")]
     root = [each for each in typed if each.startswith("data.root=")]  # a checkpoint names its corpus, but no folder
-    arguments = {"generate": ("generate", []), "evaluate": ("evaluate", root), "resume": ("train", typed)}
-    ckpt = f"ckpt={relative(run_dir)}"
-    return {name: f"{command(script)} {shlex.join([*words, ckpt])}" for name, (script, words) in arguments.items()}
+    model = run_dir if Path(best).name == "best.ckpt" else best
+    arguments = {
+        "generate": ("generate", [], model),
+        "evaluate": ("evaluate", root, model),
+        "resume": ("train", typed, run_dir),
+    }
+    return {
+        name: f"{command(script)} {shlex.join([*words, f'ckpt={relative(ckpt)}'])}"
+        for name, (script, words, ckpt) in arguments.items()
+    }
 
 
 def relative(path: str | Path) -> Path:

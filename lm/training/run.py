@@ -95,7 +95,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
                 log_hyperparameters(trainer, plain_config, sizes, metrics)
                 best = checkpoint or "none: these are the last weights"
                 overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-                commands = next_commands(config.run_dir, overrides) if checkpoint else {}
+                commands = next_commands(config.run_dir, overrides, checkpoint) if checkpoint else {}
                 print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
     return metrics
 

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning import Callback
 from omegaconf import OmegaConf
 
@@ -10,7 +11,7 @@ from lm.config.num_params import without_num_params
 from lm.errors import UserError
 from lm.training import budget
 from scripts.train import train
-from tests.conftest import tiny_config
+from tests.conftest import composed, tiny_config
 from tests.training.resume.test_resume import assert_same_end, crash, finished
 
 SLEEP = 0.02
@@ -91,3 +92,13 @@ def test_one_device_may_be_given_by_its_index(devices, several):
 def test_what_contradicts_it_is_refused(other, text_folder, tmp_path):
     with pytest.raises(UserError, match=f"train_minutes=1 given,? .*{other}"):
         train(tiny_config(text_folder, tmp_path, "train_minutes=1", other))
+
+
+def test_epochs_on_the_command_line_contradict_it_and_those_of_a_recipe_do_not(monkeypatch):
+    config = composed("train", "train_minutes=1", "trainer.max_epochs=80")
+    budget.check_train_minutes(config)
+    monkeypatch.setattr(
+        budget, "task_overrides", lambda: OverridesParser.create().parse_overrides(["trainer.max_epochs=80"])
+    )
+    with pytest.raises(UserError, match=r"but also trainer\.max_epochs=80: give train_minutes=null with it"):
+        budget.check_train_minutes(config)

@@ -23,8 +23,14 @@ def test_the_next_commands_name_the_run_folder_and_what_a_checkpoint_does_not_ho
     assert commands["evaluate"] == "python scripts/evaluate.py data.root=my/text ckpt=runs/one"
     resumed = shlex.split(commands["resume"])
     assert resumed == ["python", "scripts/train.py", "data=text", "data.root=my/text", *overrides[2:4], "ckpt=runs/one"]
-    monkeypatch.setattr("sys.argv", ["/usr/lib/ipykernel_launcher.py"])  # as in a notebook
-    assert next_commands(tmp_path / "runs" / "one", [])["resume"] == "lm-train ckpt=runs/one"
+    assert next_commands("runs/one", [], "runs/one/checkpoints/best_3.ckpt") == {
+        "generate": "python scripts/generate.py ckpt=runs/one/checkpoints/best_3.ckpt",
+        "evaluate": "python scripts/evaluate.py ckpt=runs/one/checkpoints/best_3.ckpt",
+        "resume": "python scripts/train.py ckpt=runs/one",
+    }
+    for started_as in ("/usr/lib/ipykernel_launcher.py", ""):  # in a notebook, in Python's prompt
+        monkeypatch.setattr("sys.argv", [started_as])
+        assert next_commands(tmp_path / "runs" / "one", [])["resume"] == "lm-train ckpt=runs/one"
 
 
 @pytest.mark.slow

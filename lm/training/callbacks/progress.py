@@ -112,7 +112,7 @@ def duration(seconds: float) -> str:
 
 
 class PlainProgress(FailSafe, ProgressBar):
-    """Prints a line every `trainer.log_every_n_steps` batches and one for each validation."""
+    """Prints a line every `trainer.log_every_n_steps` optimizer steps and one for each validation."""
 
     is_silent = False
 

@@ -84,6 +84,4 @@ def was_stopped(trainer: Trainer) -> bool:
 
 def any_rank(trainer: Trainer, decision: object) -> bool:
     """Whether it is true on any rank, since all must act at the same step."""
-    if trainer.world_size == 1:
-        return bool(decision)
     return trainer.strategy.reduce_boolean_decision(bool(decision), all=False)

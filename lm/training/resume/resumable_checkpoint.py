@@ -88,11 +88,9 @@ class ResumableCheckpoint(OnSignal):
             self.stored = None
         if batch_idx % trainer.accumulate_grad_batches:
             return  # partially accumulated gradients are not saved
-        terminated = any_rank(trainer, self.asked)
-        if terminated or any_rank(trainer, self._is_due(trainer, batch_idx)):
+        if any_rank(trainer, self.asked or self._is_due(trainer, batch_idx)):
             self._save(trainer)
-        if terminated:
-            self._end(trainer)
+            self._end_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not is_epoch_done(trainer):  # the run ends here; the last weights are validated only after this
