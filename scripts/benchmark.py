@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from lm.config.script import imported, script_main
+from lm.errors import UserError
 
 if TYPE_CHECKING:
     from lm.benchmark.race import Side
@@ -77,6 +78,10 @@ def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
 
     check_arguments(_types, {name: config[name] for name in TYPED})
     at_least(1, rounds=config.rounds, steps=config.steps, words=config.words, streams=config.streams)
+    at_least(1, **{f"chunks[{i}]": size for i, size in enumerate(config.chunks)})
+    for key in ("work", "only"):
+        if config[key] is not None and not config[key]:
+            raise UserError(f"{key}=[] given, but then there is nothing to run: name some, or leave {key} out.")
     check_arguments(_learn_types, config.learn)
     at_least(1, **config.learn)
     one_of(("cpu", "gpu"), accelerator=config.accelerator)
@@ -109,6 +114,7 @@ def _learn_types(steps: int, windows: int, rounds: int) -> None:
 
 def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["Side"]:
     """The sides of one race; `model` names its overrides, and its sides where it trains or evaluates."""
+    from lm.benchmark.comparable import check_comparable
     from lm.benchmark.race import Side
     from lm.benchmark.report import LIMIT
 
@@ -134,6 +140,8 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
         ours = {name: training_config(config, [*overrides, *config.sides[name]]) for name in model.sides}
     else:
         ours = {"cached" if work == "read" else "fast": base}
+    if work != "read":
+        check_comparable(base, overrides)
     sides = [Side("plain", f"lm.benchmark.plain.{work}", base)]
     sides += [Side(name, f"lm.benchmark.ours.{work}", each) for name, each in ours.items()]
     exact = [name for name, each in ours.items() if each["model"]["head"]["_target_"] == "lm.models.SoftmaxHead"]

@@ -64,16 +64,19 @@ def positional_encoding(steps: int, size: int) -> Tensor:
 
 
 def read_corpus(files: list[str]) -> tuple[dict[str, int], list[Tensor]]:
-    """The id of each word, in the order of appearance, and the token ids `[N]` of each file."""
+    """The id of each word of the first file, in the order of appearance, and the token ids `[N]` of each file."""
     ids: dict[str, int] = {}
     streams = []
     for file in files:
         lines = Path(file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        for line in lines:
-            for word in [*line.split(), "<eos>"]:
-                if word not in ids:
-                    ids[word] = len(ids)
-        streams.append(torch.cat([torch.tensor([ids[word] for word in [*line.split(), "<eos>"]]) for line in lines]))
+        if not ids:  # the training text
+            for line in lines:
+                for word in [*line.split(), "<eos>"]:
+                    if word not in ids:
+                        ids[word] = len(ids)
+            unknown = ids.setdefault("<unk>", len(ids))
+        words = ([*line.split(), "<eos>"] for line in lines)
+        streams.append(torch.cat([torch.tensor([ids.get(word, unknown) for word in line]) for line in words]))
     return ids, streams
 
 

@@ -33,7 +33,7 @@ def rows(work: str, model: str, sides: Sequence[Side]) -> Iterator[dict[str, Any
     first_seconds, first_megabytes = statistics.median(sides[0].seconds), sides[0].megabytes
     for side in sides:
         seconds = statistics.median(side.seconds)
-        lower, _, upper = statistics.quantiles(side.seconds, n=4) if len(side.seconds) > 1 else (0, 0, 0)
+        quartiles = statistics.quantiles(side.seconds, n=4) if len(side.seconds) > 1 else None
         last_third = side.answers[-(len(side.answers) // 3) :]
         limit = limits.get(side.name + LIMIT)
         yield {
@@ -41,7 +41,7 @@ def rows(work: str, model: str, sides: Sequence[Side]) -> Iterator[dict[str, Any
             "model": model,
             "side": side.name,
             "ms": 1000 * seconds,
-            "spread": 1000 * (upper - lower),
+            "spread": quartiles and 1000 * (quartiles[2] - quartiles[0]),
             "times_faster": first_seconds / seconds,
             "limit": limit and limit / seconds,
             "MB": side.megabytes,

@@ -76,6 +76,18 @@ def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(
         ("only=lstm", "only=lstm given, but it must be of type"),
         ("rounds=0", "rounds=0 given, but it must be at least 1"),
         ("learn.steps=0", "steps=0 given, but it must be at least 1"),
+        ("work=[]", "work=[] given, but then there is nothing to run"),
+        ("chunks=[100,0]", "chunks[1]=0 given, but it must be at least 1"),
+        (
+            'models.gru.overrides=["model=awd_lstm"]',
+            "model=awd_lstm given, but the plain loop has no lm.models.WeightDropCore",
+        ),
+        ('models.gru.overrides=["model=transformer","model.core.norm=pre"]', "has only model.core.norm=post, not pre"),
+        (
+            'models.gru.overrides=["model=transformer","model.core.hidden_size=100"]',
+            "only model.core.hidden_size=200, not 100",
+        ),
+        ('models.gru.overrides=["optimizer=adamw"]', "has only optimizer._target_=lm.training.optimizers.SGD"),
         ("chunks=[x]", "chunks=['x'] given, but it must be of type list"),
         ("accelerator=tpu", "accelerator=tpu given, but it must be one of cpu, gpu"),
         ('models.gru.overrides=["trainer.max_epochs=x"]', "trainer.max_epochs=x given, but it must be of type"),

@@ -66,7 +66,15 @@ def test_reads_as_many_words_as_our_corpus_holds(text_folder):
     ids, streams = plain.read_corpus(list(map(str, files)))
     corpus = encode(files, 1, None, None)
     assert [len(stream) for stream in streams] == [len(stream) for stream in corpus[1:]]
-    assert set(ids) | {"<unk>"} == set(corpus.vocabulary.words)
+    assert set(ids) == set(corpus.vocabulary.words)
+
+
+def test_words_that_the_training_text_has_not_are_unknown(tmp_path):
+    for split, text in {"train": "a b", "valid": "b c", "test": "a"}.items():
+        (tmp_path / f"{split}.txt").write_text(text + "\n")
+    ids, [_, valid, _] = plain.read_corpus([f"{tmp_path}/{split}.txt" for split in ("train", "valid", "test")])
+    assert [*ids] == ["a", "b", "<eos>", "<unk>"]
+    assert valid.tolist() == [1, 3, 2]
 
 
 def test_windows_cover_the_streams_once():
