@@ -40,7 +40,8 @@ def run_benchmark(text_folder, tmp_path, *overrides):
 def test_every_kind_of_work_can_be_raced_and_is_printed_and_written(text_folder, tmp_path):
     adaptive = 'sides.adaptive=["model/head=adaptive","model.head.cutoffs=[5]"]'
     sampled = 'sides.sampled=["model/head=sampled","model.head.num_frequent=5"]'
-    done = run_benchmark(text_folder, tmp_path, adaptive, sampled, "only=[transformer]", "chunks=[20]")
+    work = "work=[train,loss,evaluate,generate,streams,read]"
+    done = run_benchmark(text_folder, tmp_path, adaptive, sampled, "only=[transformer]", work, "chunks=[20]")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "speed.json").read_text())
     rows = report["rows"]
