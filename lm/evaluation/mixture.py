@@ -27,6 +27,11 @@ def check_same_tokens(first: Evaluator, other: Evaluator, split: str) -> None:
             f"ckpt=[{first.name},{other.name}] given, but their vocabularies, of {len(ours):,} and {len(theirs):,} "
             f"words, differ from word {rank} on, {words[0]!r} and {words[1]!r}: give models of one vocabulary."
         )
+    if first.data.tokenize != other.data.tokenize:
+        raise UserError(
+            f"ckpt=[{first.name},{other.name}] given, but one of them was trained on tokenised text: give models that "
+            "read it alike."
+        )
     if first.data.title(split) != other.data.title(split):
         raise UserError(
             f"ckpt=[{first.name},{other.name}] given, but they were trained on data={first.data.name} and "

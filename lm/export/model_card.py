@@ -19,6 +19,10 @@ WIKITEXT = (
 ENGLISH = ("wikitext2", "wikitext103", "ptb", "python_docs")  # names of corpora in conf/data
 PLACEHOLDERS = {"root": "DIR", "init_from": "CKPT", "pretrained": "FILE"}  # for paths that training needs
 FINE_TUNED = " It began with the weights of another trained model, whose data and licence count, too."
+TOKENIZED = (
+    "Text is tokenised by the Moses tokenizer: `LanguageModel` does so itself, while `AutoTokenizer` splits at white space "
+    "alone and takes `lm.data.tokenize.tokenized(text)`"
+)
 LOADING = """```python
 from lm import LanguageModel
 
@@ -54,7 +58,7 @@ def model_card(
     is_fine_tuned = model.config.get("init_from") is not None
     header = {"license": licence, **english, "library_name": "lm", "tags": ["language-model", "word-level", name]}
     header |= {"pipeline_tag": "text-generation", "metrics": ["perplexity"]}
-    words = "Text is tokenised by the Moses tokenizer" if model.tokenize else "Words are separated by white space"
+    words = TOKENIZED if model.tokenize else "Words are separated by white space"
     limits = (
         f"{words}, and words that are not in the vocabulary are read as `<unk>`. The model continues text like that of "
         "its corpus, follows no instructions, and repeats the corpus's biases."

@@ -22,8 +22,8 @@ def linear_cross_entropy(
 
     Matrix products are in the precision of autocast where it is on, sums and the loss in fp32 (or fp64 for fp64); but
     where a backward pass follows 16-bit products, so are probabilities, which rounds the loss by up to 2^-9 nats in
-    bfloat16. The loss of a target IGNORE_INDEX is zero. Only probabilities, `[N, V]` in the precision of the products,
-    are kept for the backward pass.
+    bfloat16. The loss of a target IGNORE_INDEX is zero. For the backward pass probabilities are kept, `[N, V]` in the
+    precision of the products, and under autocast the rounded `weight`, but no logits.
 
     In 16 bits the logits in the log-sum-exp are rounded, the target's is not: the loss of a nearly certain token may be
     a few hundredths of a nat below 0.
