@@ -20,8 +20,8 @@ ENGLISH = ("wikitext2", "wikitext103", "ptb", "python_docs")  # names of corpora
 PLACEHOLDERS = {"root": "DIR", "init_from": "CKPT", "pretrained": "FILE"}  # for paths that training needs
 FINE_TUNED = " It began with the weights of another trained model, whose data and licence count, too."
 TOKENIZED = (
-    "Text is tokenised by the Moses tokenizer: `LanguageModel` does so itself, while `AutoTokenizer` splits at white space "
-    "alone and takes `lm.data.tokenize.tokenized(text)`"
+    "Text is tokenised by the Moses tokenizer: `LanguageModel` does so itself, while `AutoTokenizer` splits at white "
+    "space alone and takes `lm.data.tokenize.tokenized(text)`"
 )
 LOADING = """```python
 from lm import LanguageModel

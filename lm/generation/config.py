@@ -12,8 +12,9 @@ SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 class GenerationConfig:
     """How to generate texts, with the names of Hugging Face's GenerationConfig where the meaning is the same.
 
-    `max_words` is its `max_new_tokens`, and `num_samples` its `num_return_sequences`. Two differ: `length_penalty` is that of Wu et al. 2016, ((5 + T) / 6)^α, with none by default, and
-    `repetition_penalty` multiplies log-probabilities, where Keskar et al. 2019 and Hugging Face divide positive logits.
+    `max_words` is its `max_new_tokens`, and `num_samples` its `num_return_sequences`. Two differ: `length_penalty` is
+    that of Wu et al. 2016, ((5 + T) / 6)^α, with none by default, and `repetition_penalty` multiplies
+    log-probabilities, where Keskar et al. 2019 and Hugging Face divide positive logits.
     """
 
     max_words: int = 100  # the most words of a text, after the prompt
