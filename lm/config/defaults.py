@@ -23,6 +23,6 @@ def check_against_defaults(config: DictConfig, default: DictConfig) -> None:
         value = given.get(key)
         if value is None:
             if key in given and usual is not None and key not in NULLABLE:
-                raise UserError(f"{key}=null given, but it needs a value; --help says more.")
+                raise UserError(f"{key!s}=null given, but it needs a value; --help says more.")
         elif (isinstance(usual, bool) or key in SWITCHES) and not isinstance(value, bool) and "${" not in str(value):
-            raise UserError(f"{key}={value} given, but it must be true or false.")
+            raise UserError(f"{key!s}={value} given, but it must be true or false.")
