@@ -184,9 +184,7 @@ def tiny_config(text_folder: Path, run_dir: Path, *overrides: str, figures: bool
     return composed("train", *small(text_folder, *own, *overrides, figures=figures))
 
 
-def run(
-    script: str, *arguments: object, timeout: float = PROCESS_TIMEOUT, **options: object
-) -> subprocess.CompletedProcess:
+def run(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_TIMEOUT, **options)
 

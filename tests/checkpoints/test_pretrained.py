@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,20 @@ from lm.language_model import words_of
 from tests.conftest import V, composed, make_model, small_model_config
 
 
-@pytest.fixture(params=["lstm", "transformer"])
-def folder(request, trained, tmp_path):
-    from scripts.export import export
-
-    return export(composed("export", f"ckpt={trained(request.param)}", "format=folder", f"out={tmp_path}/model"))
+@pytest.fixture(scope="module", params=["lstm", "transformer"])
+def original(request, trained, tmp_path_factory):
+    """A checkpoint and its exported folder."""
+    return trained(request.param), exported(trained(request.param), tmp_path_factory.mktemp("exported") / "model")
 
 
 @pytest.fixture
-def checkpoint(request, folder, trained):
-    return LanguageModel.load(trained(request.node.callspec.params["folder"]))
+def folder(original, tmp_path):
+    return Path(shutil.copytree(original[1], tmp_path / "model"))
+
+
+@pytest.fixture
+def checkpoint(original):
+    return LanguageModel.load(original[0])
 
 
 def test_the_folder_loads_as_the_model_that_it_was(folder, checkpoint):
@@ -116,6 +121,7 @@ def test_a_pipeline_separates_the_prompt_and_what_it_writes(folder, checkpoint):
     assert text["generated_text"].split() == words_of(ours)[2:]
 
 
+@pytest.mark.parametrize("original", ["lstm"], indirect=True)
 def test_padded_texts_are_refused(folder):
     theirs = AutoModelForCausalLM.from_pretrained(folder)
     with pytest.raises(ValueError, match="Padded texts are not supported"):
@@ -137,6 +143,7 @@ def corrupted(folder, file, change):
     (folder / file).write_bytes(change((folder / file).read_bytes()))
 
 
+@pytest.mark.parametrize("original", ["lstm"], indirect=True)
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
 @pytest.mark.parametrize("change", [lambda content: content[: len(content) // 2], lambda content: b""])
 def test_damaged_and_missing_files_are_one_line(folder, file, change):
@@ -148,6 +155,7 @@ def test_damaged_and_missing_files_are_one_line(folder, file, change):
         LanguageModel.load(folder)
 
 
+@pytest.mark.parametrize("original", ["lstm"], indirect=True)
 def test_a_strangers_config_calls_nothing_and_takes_no_memory(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["run"]["model"]["core"]["_target_"] = "os.system"
@@ -161,6 +169,7 @@ def test_a_strangers_config_calls_nothing_and_takes_no_memory(folder, tmp_path):
         LanguageModel.load(folder)
 
 
+@pytest.mark.parametrize("original", ["lstm"], indirect=True)
 def test_a_folder_that_holds_something_is_left_alone(folder, trained):
     from scripts.export import export
 
@@ -168,6 +177,7 @@ def test_a_folder_that_holds_something_is_left_alone(folder, trained):
         export(composed("export", f"ckpt={trained('lstm')}", "format=folder", f"out={folder}"))
 
 
+@pytest.mark.parametrize("original", ["lstm"], indirect=True)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -186,6 +196,7 @@ def test_a_strangers_config_lets_transformers_fetch_and_build_nothing(folder, ch
         AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
 
 
+@pytest.mark.parametrize("original", ["lstm"], indirect=True)
 def test_transformers_reads_no_weights_but_those_that_are_checked(folder):
     weights = folder / "model.safetensors"
     torch.save(load_file(weights), folder / "pytorch_model.bin")

@@ -73,42 +73,55 @@ def test_nan_and_absurd_numbers_are_refused_in_one_line_that_names_the_key(numbe
 
 
 @pytest.mark.parametrize(
-    "command",
+    "given",
     [
-        "train trainer.gradient_clip_val=-1",
-        "train trainer.accumulate_grad_batches=-2",
-        "train trainer.limit_train_batches=1.5",
-        "train trainer.val_check_interval=0",
-        "train trainer.log_every_n_steps=0",
-        "train trainer.devices=0",
-        "train trainer.devices=-2",
-        "train trainer.devices=x",
-        "train trainer.devices=[0,0]",
-        "train +trainer.min_epochs=-1",
-        "train trainer=ddp trainer.strategy.timeout_minutes=1e30",
-        "train callbacks.resumable_checkpoint.every_n_minutes=nan",
-        "train seed=4294967296",
-        "train seed=true",
-        "train seed=abc",
-        "train data.bptt=35.0",
-        "train data.eval_batch_size=1e9",
-        "train data.seed=-1",
-        "train optimizer=adamw optimizer.betas=[2,0]",
-        "train optimizer.lr=inf",
-        "train scheduler.patience=-1",
-        "train model/head=adaptive model.head.cutoffs=[0,10]",
-        "train -m model=lstm,gru seed=-1",
-        pytest.param("train -m hparams_search=optuna hydra.sweeper.n_trials=0", marks=needs_sweep),
-        "evaluate ckpt=x evaluation.temperature=1e-320",
-        "evaluate ckpt=x evaluation/dynamic=rms evaluation.dynamic.candidates.lr=[0.1,-1]",
-        "generate ckpt=x temperature=1e-320",
-        "generate ckpt=x max_words=1e12",
-        "generate ckpt=x num_samples=1000000000",
-        "score ckpt=x top=1e9",
-        "benchmark rounds=0",
+        "trainer.gradient_clip_val=-1",
+        "trainer.accumulate_grad_batches=-2",
+        "trainer.limit_train_batches=1.5",
+        "trainer.val_check_interval=0",
+        "trainer.log_every_n_steps=0",
+        "trainer.devices=0",
+        "trainer.devices=-2",
+        "trainer.devices=x",
+        "trainer.devices=[0,0]",
+        "trainer.strategy.timeout_minutes=1e30",
+        "callbacks.resumable_checkpoint.every_n_minutes=nan",
+        "seed=4294967296",
+        "seed=true",
+        "seed=abc",
+        "data.bptt=35.0",
+        "data.eval_batch_size=1e9",
+        "data.seed=-1",
+        "optimizer.betas=[2,0]",
+        "optimizer.lr=inf",
+        "scheduler.patience=-1",
+        "model.head.cutoffs=[0,10]",
+        "evaluation.temperature=1e-320",
+        "evaluation.dynamic.candidates.lr=[0.1,-1]",
+        "temperature=1e-320",
+        "max_words=1e12",
+        "num_samples=1000000000",
+        "top=1e9",
+        "rounds=0",
     ],
 )
-def test_a_number_out_of_range_is_refused_before_a_script_begins(command):
+def test_a_number_out_of_range_is_refused(given):
+    with pytest.raises(UserError, match="given, but") as caught:
+        check_ranges(OmegaConf.from_dotlist([given]))
+    assert str(caught.value).startswith(f"{given.partition('=')[0]}=")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train +trainer.min_epochs=-1",
+        "train trainer=ddp trainer.strategy.timeout_minutes=1e30",
+        "train -m model=lstm,gru seed=-1",
+        pytest.param("train -m hparams_search=optuna hydra.sweeper.n_trials=0", marks=needs_sweep),
+        "generate ckpt=x max_words=1e12",
+    ],
+)
+def test_ranges_are_checked_before_a_script_begins(command):
     script, *arguments = command.split()
     key, _, _ = arguments[-1].lstrip("+").partition("=")
     with pytest.raises(UserError, match="given, but") as caught:

@@ -22,11 +22,10 @@ def test_main_works_when_it_is_imported(script, tmp_path):
     assert done.stderr.startswith("sed is unknown: ") or done.stderr.startswith("sed=1 given, but sed is unknown: ")
 
 
-@pytest.mark.parametrize("question", ["--help", "--cfg=job", "--info=defaults"])
-def test_what_hydra_prints_into_a_closed_pipe_ends_the_script_without_a_word(question):
+def test_what_hydra_prints_into_a_closed_pipe_ends_the_script_without_a_word():
     reading, writing = os.pipe()
     os.close(reading)  # as `head` does
-    command = [sys.executable, ROOT / "scripts" / "train.py", question]
+    command = [sys.executable, ROOT / "scripts" / "train.py", "--help"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")

@@ -131,27 +131,6 @@ def test_output_dropout_is_that_of_the_layers_unless_it_is_given():
     assert composed("model=gru", "model.output_dropout=0.1").model.core.dropout == 0.2
 
 
-@pytest.mark.parametrize("override", ["model.core.hiden_size=3", "modle=lstm", "model=elman", "trainer=tpu"])
-def test_a_mistyped_key_or_option_does_not_compose(override):
-    with pytest.raises(HydraException):
-        composed(override)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("model.core.norm=pre", {"norm": "pre"}),
-        ("model.core.positions=rotary", {"positions": "rotary"}),
-        ("model.core.activation=gelu", {"activation": "gelu"}),
-        ("model.core.activation=swiglu", {"activation": "swiglu"}),
-    ],
-)
-def test_transformer_options_are_one_word(option, value):
-    config = composed("model=transformer", option)
-    check_training_config(config)
-    assert value.items() <= OmegaConf.to_container(config.model.core, resolve=True).items()
-
-
 EXAMPLES = ("rnn_tanh", "rnn_relu", "lstm", "gru", "transformer")
 PINNED_TRAINER = {
     "max_epochs": 40,

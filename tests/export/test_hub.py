@@ -78,18 +78,14 @@ def test_the_folder_is_uploaded_as_one_commit(trained, server, tmp_path):
     assert "hf_secret" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("status", [403, pytest.param(500, marks=pytest.mark.slow)])
-def test_a_refusal_is_one_line(trained, server, tmp_path, status):
+@pytest.mark.parametrize("status", [403, pytest.param(500, marks=pytest.mark.slow)])  # 500 is tried again for seconds
+def test_a_refusal_is_one_line(trained, server, monkeypatch, status):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     server.status = status
-    done = uploaded(trained("lstm"), server.address, tmp_path)
-    assert done.returncode == 1
-    assert (
-        done.stderr.strip()
-        .splitlines()[-1]
-        .startswith(f"The Hub has refused the upload to repo=me/model (HTTP {status})")
-    )
-    assert ("log in" in done.stderr) == (status < 500)
-    assert "Traceback" not in done.stderr
+    said = mistake(export, f"ckpt={trained('lstm')}", "format=hub", "repo=me/model")
+    assert said.startswith(f"The Hub has refused the upload to repo=me/model (HTTP {status})")
+    assert ("log in" in said) == (status < 500)
 
 
 @pytest.mark.slow
@@ -112,10 +108,22 @@ def test_no_network_is_one_line(trained, tmp_path, variables):
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_token_nothing_is_exported(tmp_path):
-    done = uploaded("nothing", "http://127.0.0.1:9", tmp_path, HF_TOKEN="")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("format=hub given, but you are not logged in: log in by")
+def test_without_a_token_nothing_is_exported(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    said = mistake(export, "ckpt=nothing", "format=hub", "repo=me/model")
+    assert said.startswith("format=hub given, but you are not logged in: log in by")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["format=hub", "repo=a/b", "out=x"], "out=x given, but it is of format=onnx or folder or vectors alone"),
+        (["format=onnx", "repo=a/b"], "repo=a/b given, but it is of format=hub alone"),
+    ],
+)
+def test_what_another_format_takes_is_refused(options, message):
+    assert message in mistake(export, "ckpt=nothing", *options)
 
 
 @pytest.mark.parametrize("repo", ["a/b/c", "-x", "a b", "x" * 97, "a..b"])

@@ -120,16 +120,6 @@ def test_results_of_another_text_split_or_protocol_never_overwrite_each_other(tr
     assert {path.name for path in tmp_path.glob("*.tensorboard")} == {f"{name}.tensorboard" for name in names}
 
 
-def test_a_checkpoint_chooses_neither_source_nor_folder_nor_address(trained, text_folder, tmp_path):
-    stored = torch.load(trained("lstm"), weights_only=True)
-    data = {"source": {"_target_": "os.mkdir", "path": f"{tmp_path}/attacked"}, "root": f"{tmp_path}/attacked"}
-    stored["lm"]["config"]["data"] |= data | {"cache_dir": f"{tmp_path}/attacked"}
-    torch.save(stored, tmp_path / "x.ckpt")
-    own = (f"data.root={text_folder}", f"data.cache_dir={text_folder}/cache")
-    evaluate(composed("evaluate", f"ckpt={tmp_path}/x.ckpt", f"out={tmp_path}/x.json", *own))
-    assert not (tmp_path / "attacked").exists()
-
-
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
@@ -146,12 +136,18 @@ def test_what_a_checkpoint_says_of_its_text_is_a_name_and_sizes(stored, message)
         evaluated_data(given, {"name": "text"} | stored)
 
 
-def test_a_named_corpus_comes_from_the_local_config_with_the_windows_of_training():
-    given = composed("evaluate", "ckpt=x", "data.cache_dir=here").data
-    data = evaluated_data(given, {"name": "wikitext2", "bptt": 70, "root": "/another", "source": "x"})
-    assert (data.name, data.bptt, data.cache_dir) == ("wikitext2", 70, "here")
-    assert data.root.endswith("/wikitext-2") and data.root != "/another"
-    assert data.source == composed("evaluate", "ckpt=x", "data=wikitext2").data.source
+def test_source_folder_and_address_are_those_of_the_local_config_and_the_windows_those_of_training():
+    stored = {
+        "name": "wikitext2",
+        "bptt": 70,
+        "root": "/another",
+        "source": {"_target_": "os.mkdir"},
+        "cache_dir": "/attacked",
+    }
+    ours = {**composed("evaluate", "ckpt=x", "data=wikitext2").data}
+    assert evaluated_data(composed("evaluate", "ckpt=x").data, stored) == ours | {"bptt": 70}
+    located = evaluated_data(composed("evaluate", "ckpt=x", "data.cache_dir=here").data, stored)
+    assert located == ours | {"bptt": 70, "cache_dir": "here"}
 
 
 @pytest.mark.parametrize(("split", "said"), [("valid", True), ("test", False)])

@@ -12,7 +12,7 @@ import pytest
 from lm import LanguageModel
 from scripts.evaluate import evaluate
 from scripts.score import MOST_WORDS, score
-from tests.conftest import ROOT, composed, mistake, run
+from tests.conftest import ROOT, composed, mistake
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,19 +21,19 @@ def checkpoints(trained):
     trained("lstm"), trained("transformer")
 
 
-def test_score_prints_every_word_the_sum_and_a_figure(trained, tmp_path):
+def test_score_prints_every_word_the_sum_and_a_figure(trained, tmp_path, capsys):
     checkpoint = trained("lstm")
     plot = tmp_path / "text.png"
-    done = run("score", f"ckpt={checkpoint}", "text=w1 w2 zebra", "top=2", f"plot={plot}")
-    assert done.returncode == 0, done.stderr
+    score(composed("score", f"ckpt={checkpoint}", "text='w1 w2 zebra'", "top=2", f"plot={plot}"))
+    printed = capsys.readouterr().out
     expected = LanguageModel.load(checkpoint).score("w1 w2 zebra")
-    lines = done.stdout.splitlines()
+    lines = printed.splitlines()
     for line, word, log_prob in zip(lines, expected.words, expected.log_probs, strict=False):
         assert line.split()[0] == word
         assert float(line.split()[1]) == pytest.approx(log_prob, abs=1e-4)
         assert f"{math.exp(log_prob):.1%}  rank " in line or "<0.1%  rank " in line
     assert "(unknown: scored as <unk>)" in lines[2]
-    assert f"{expected.log_prob:.4f} nats, 4 tokens, perplexity {expected.perplexity:,.2f}" in done.stdout
+    assert f"{expected.log_prob:.4f} nats, 4 tokens, perplexity {expected.perplexity:,.2f}" in printed
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
