@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lm.checkpoints import checkpoint
-from lm.config.command_line import PATHS
 from lm.data.vocabulary import EOS, UNK, Vocabulary
 from lm.errors import UserError
 from lm.files.atomic import atomic_folder
@@ -19,6 +18,7 @@ from lm.models import CausalLM
 
 MODEL_TYPE = "lm"
 PRIVATE = ("logger", "callbacks", "run_dir", "ckpt", "init_from")  # of a run's config: the author's, or secret
+MACHINE = ("root", "cache_dir", "pretrained")  # of its sections: paths of the machine that trained the model
 SPECIAL = {"unk_token": UNK, "eos_token": EOS, "bos_token": EOS}  # no padding: texts of a batch must have equal length
 
 
@@ -104,7 +104,7 @@ def _public(config: dict[str, Any]) -> dict[str, Any]:
 def _without_paths(value: Any) -> Any:
     """A config in which paths, which are of the author's machine, are null."""
     if isinstance(value, dict):
-        return {name: None if name in PATHS else _without_paths(each) for name, each in value.items()}
+        return {name: None if name in MACHINE else _without_paths(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_without_paths(each) for each in value]
     return None if isinstance(value, str) and value.startswith(("/", "~")) else value

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lm.config.checks import at_least, probability
@@ -73,6 +74,11 @@ class WeightAveraging(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._hold(pl_module, averaged=True)
+        if self.count < 2:
+            rank_zero_warn(
+                f"The average is of {self.count} weights: training ended before the next update; "
+                "averaging.every_n_steps=N makes updates more frequent."
+            )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store the average as the model's weights and, unless for the best model, the trained ones beside them."""

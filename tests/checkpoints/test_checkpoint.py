@@ -247,7 +247,7 @@ ATTACKS = {
 PLACES = {
     "the model": ("model",),
     "a part": ("model", "core"),
-    "an argument": ("model", "embedding", "pretrained"),
+    "an argument": ("model", "core", "dropout"),
     "a new argument": ("model", "core", "x"),
     "a target": ("model", "head", "_target_"),
 }

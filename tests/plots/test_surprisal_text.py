@@ -48,8 +48,8 @@ def test_the_most_probable_words_stand_below_each_with_their_probability_and_the
 def test_each_line_begins_with_its_own_perplexity():
     lines = [score(["a", "b"]), score(["c", "d", "e"])]
     axes, texts = drawn(*lines)
-    assert texts[0][0] == f"line 1: 2 words, {MAX_SURPRISAL / 2:.1f} nats, perplexity {lines[0].perplexity:,.1f}"
-    assert texts[3][0].startswith("line 2: 3 words")
+    assert texts[0][0] == f"2 words, {MAX_SURPRISAL / 2:.1f} nats, perplexity {lines[0].perplexity:,.1f}"
+    assert texts[3][0].startswith("3 words")
     assert axes.patches[0].get_x() == axes.patches[2].get_x()
     assert axes.patches[0].get_y() < axes.patches[2].get_y()
 

@@ -158,6 +158,11 @@ def test_a_stopped_run_ends_bitwise_as_one_never_stopped_and_best_has_the_averag
     assert scored["loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
 
 
+def test_an_average_of_no_weights_is_said_to_be_one(data):  # noqa: F811
+    with pytest.warns(UserWarning, match=r"The average is of 0 weights: .* averaging\.every_n_steps=N"):
+        fit(data, SWA(start_ratio=0.9, every_n_steps=100))
+
+
 def test_what_cannot_be_averaged_is_refused():
     for precision, batches, message in (
         ("32-true", 0, "limit_val_batches=0 given, but the validation loss triggers"),

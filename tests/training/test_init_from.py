@@ -72,7 +72,7 @@ def test_a_model_with_tied_weights_does_not_begin_one_without():
 
 def adopted(monkeypatch, text_folder, *overrides: str):
     """The config of a run with these overrides after `adopt_model`."""
-    monkeypatch.setattr(init_from, "_overrides", lambda: OverridesParser.create().parse_overrides(list(overrides)))
+    monkeypatch.setattr(init_from, "task_overrides", lambda: OverridesParser.create().parse_overrides(list(overrides)))
     config = composed("train", *small(text_folder), "run_dir=x", "optimizer=adamw", *overrides)
     init_from.adopt_model(config)
     return config
