@@ -276,6 +276,8 @@ def test_files_have_the_modes_of_the_umask_and_name_no_folder_of_this_machine(tr
 
 def test_what_is_of_the_authors_machine_or_may_be_secret_is_left_out(vocabulary, tmp_path):
     secret = {"logger": {"mlflow": {"tracking_uri": "https://me:secret@host"}}, "init_from": "secret/best.ckpt"}
-    config = {"model": small_model_config("lstm"), "data": {"root": "/home/secret", "bptt": 35}, "run_dir": "secret"}
+    data = {"root": "secret/text", "cache_dir": "secret", "bptt": 35}
+    config = {"model": small_model_config("lstm"), "data": data, "run_dir": "secret", "trainer": {"x": "/home/secret"}}
+    config["model"]["embedding"]["pretrained"] = "secret/vectors.txt"
     export_folder(make_model("lstm"), vocabulary, config | secret, tmp_path / "model")
     assert "secret" not in (tmp_path / "model" / "config.json").read_text()
