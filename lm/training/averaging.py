@@ -76,8 +76,8 @@ class WeightAveraging(Callback):
         self._hold(pl_module, averaged=True)
         if self.count < 2:
             rank_zero_warn(
-                f"The average is of {self.count} weights: training ended before the next update; "
-                "averaging.every_n_steps=N makes updates more frequent."
+                f"Steps whose weights were averaged: {self.count}. Training ended before the next one; "
+                "averaging.every_n_steps=N averages more often."
             )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

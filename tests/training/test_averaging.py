@@ -158,8 +158,8 @@ def test_a_stopped_run_ends_bitwise_as_one_never_stopped_and_best_has_the_averag
     assert scored["loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
 
 
-def test_an_average_of_no_weights_is_said_to_be_one(data):  # noqa: F811
-    with pytest.warns(UserWarning, match=r"The average is of 0 weights: .* averaging\.every_n_steps=N"):
+def test_a_run_that_averages_no_weights_says_so(data):  # noqa: F811
+    with pytest.warns(UserWarning, match=r"Steps whose weights were averaged: 0\. .* averaging\.every_n_steps=N"):
         fit(data, SWA(start_ratio=0.9, every_n_steps=100))
 
 
