@@ -115,7 +115,11 @@ class Outputs:
 
     def of_a_part(self) -> "Outputs":
         """Those of an interrupted evaluation, which keep the files of a finished one."""
-        return Outputs(self.results.with_suffix(".partial.json"), None, None) if self.figure else self
+        return (
+            Outputs(self.results.with_name(self.results.name.removesuffix(".json") + ".partial.json"), None, None)
+            if self.figure
+            else self
+        )
 
 
 def checked_outputs(

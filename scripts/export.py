@@ -32,7 +32,7 @@ def export(config: DictConfig) -> Path | str:
         raise UserError(f"dtype={config.dtype} with format={config.format} given, but that is written as float32.")
     for key, formats in {"out": ENDINGS, "repo": ["hub"]}.items():
         if config[key] is not None and config.format not in formats:
-            raise UserError(f"{key}={config[key]} given, but it is of format={' or '.join(formats)} alone.")
+            raise UserError(f"{key}={config[key]} given, but it is for format={' or format='.join(formats)} only.")
     if config.format == "hub":
         return hub(config)
     ckpt = announced_checkpoint(config.ckpt)
@@ -70,12 +70,12 @@ def folder(model: "LanguageModel", ckpt: Path, config: DictConfig, out: Path) ->
 
 def run_of(ckpt: Path) -> tuple[list[str], dict[str, object]]:
     """The overrides and metrics of the run that a checkpoint lies in; the metrics where they are this checkpoint's."""
-    ckpt = ckpt.resolve()
     import yaml
 
     from lm.checkpoints.checkpoint import load
     from lm.training.runs import METRICS_FILE, parsed
 
+    ckpt = ckpt.absolute()
     if ckpt.parent.name != "checkpoints":
         return [], {}
     run = ckpt.parent.parent

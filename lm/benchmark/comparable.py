@@ -18,6 +18,8 @@ CORES: dict[str, dict[str, Any]] = {
     },
 }
 MODEL = {"locked_dropout": False, "embedding_dropout": 0}
+EMBEDDING = {"_target_": "lm.models.TokenEmbedding"}
+HEAD = {"_target_": "lm.models.SoftmaxHead"}
 OPTIMIZER = {"_target_": "lm.training.optimizers.SGD", "momentum": 0, "weight_decay": 0}
 
 
@@ -28,18 +30,19 @@ def check_comparable(config: Mapping[str, Any], overrides: Sequence[str]) -> Non
         config: in primitive types.
         overrides: that made it, to name in the message.
     """
-    given, model, core = (
-        f"{' '.join(overrides)} given, but the plain loop has",
-        config["model"],
-        config["model"]["core"],
-    )
+    given = f"{' '.join(overrides)} given, but the plain loop has"
+    model, core = config["model"], config["model"]["core"]
     if core["_target_"] not in CORES:
         raise UserError(f"{given} no {core['_target_']}: choose among {', '.join(CORES)}.")
-    required = CORES[core["_target_"]]
-    if "num_heads" in core:
-        required = required | {"hidden_size": model["embedding"]["embedding_size"]}
-    parts = {"model.core": (core, required), "model": (model, MODEL), "optimizer": (config["optimizer"], OPTIMIZER)}
-    for path, (values, plain) in parts.items():
+    is_transformer, is_tied = "num_heads" in core, model["head"].get("tie_weights")
+    width = {"hidden_size": model["embedding"].get("embedding_size")} if is_transformer or is_tied else {}
+    for path, values, plain in (
+        ("model.embedding", model["embedding"], EMBEDDING),
+        ("model.head", model["head"], HEAD),
+        ("model.core", core, CORES[core["_target_"]] | width),
+        ("model", model, MODEL | {"output_dropout": 0 if is_transformer else core["dropout"]}),
+        ("optimizer", config["optimizer"], OPTIMIZER),
+    ):
         for key, value in plain.items():
             if values[key] != value:
                 raise UserError(f"{given} only {path}.{key}={value}, not {values[key]}.")

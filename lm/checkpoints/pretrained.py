@@ -30,7 +30,7 @@ def export_folder(
     Args:
         model: to write; tied weights are stored once.
         vocabulary: the model's.
-        config: of the run that trained it; absolute paths in it become null.
+        config: of the run that trained it; paths in it become null.
         path: of the folder, which must not exist yet.
         dtype: of the stored weights, which are computed with in float32.
         card: the text of README.md, if there is to be one.

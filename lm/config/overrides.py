@@ -24,7 +24,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lm.config.defaults import check_against_defaults
@@ -86,7 +86,8 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     for key, value in [] if flags.cfg else nodes.items():
         if value == "???" and not key.startswith("hydra."):
             raise UserError(f"{key} is missing: give {key}=VALUE; --help says more.")
-    check_against_defaults(config, default)
+    for job in (config, *map(OmegaConf.create, _swept_values(overrides))):
+        check_against_defaults(job, default)
     swept = [each.key_or_group for each in overrides if each.is_sweep_override()]
     # a reference may be to a swept key; to any other, the key itself is checked
     references = [key for key, value in nodes.items() if "${" in str(value)] if swept else []
@@ -289,12 +290,18 @@ def _is_argument(path: str, nodes: dict[str, Any], added: dict[str, Any]) -> boo
 
 def _takes(target: str, name: str, node: str) -> bool:
     """Whether what `target` names can be called with the argument `name`."""
-    try:
-        parameters = signature(_locate(target)).parameters
-    except Exception as error:  # imports may raise anything
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{node}._target_={target} given, but it cannot be imported: {reason}.") from error
+    parameters = signature(located(target, node)).parameters
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def located(target: str, node: str) -> Any:
+    """What `target` names, the value of `_target_` in `node`."""
+    try:
+        return _locate(target)
+    except Exception as error:  # imports may raise anything
+        cause = error.__cause__ or error
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0].removesuffix(".")
+        raise UserError(f"{node}._target_={target} given, but it cannot be imported: {reason}.") from error
 
 
 def _refuse_unknown(override: Override, key: str, known: Iterable[str]) -> None:
@@ -321,6 +328,14 @@ def _values(override: Override) -> list[Any]:
         return list(override.sweep_string_iterator())
     value = override.value()
     return [value.start] if isinstance(value, IntervalSweep) else [value]
+
+
+def _swept_values(overrides: Iterable[Override]) -> Iterator[dict[str, Any]]:
+    """Each value of a sweep over a top-level key, with the key."""
+    for each in overrides:
+        if each.is_discrete_sweep() and each.key_or_group.isidentifier():
+            for text in each.sweep_string_iterator():
+                yield {each.key_or_group: OverridesParser.create().parse_override(f"key={text}").value()}
 
 
 def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:

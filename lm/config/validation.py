@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from typeguard import TypeCheckError, check_type
 
+from lm.config.overrides import located
 from lm.config.plain_data import INSTANTIATE_KEYS
 from lm.errors import UserError
 
@@ -19,12 +19,7 @@ from lm.errors import UserError
 def check(config: DictConfig) -> None:
     """Check names and types of all values against the signatures of what they build, and the devices."""
     for path, node in _nodes_with_target(config, ""):
-        try:
-            target = get_object(node._target_)
-        except Exception as error:  # imports may raise anything
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}._target_={node._target_} given, but it cannot be imported: {reason}.") from error
-        check_arguments(target, node, path)
+        check_arguments(located(node._target_, path), node, path)
     if "fabric" in config and number_of_devices(config.fabric.devices) not in (1, None):
         raise UserError(
             f"fabric.devices={config.fabric.devices} given, but the text is read in order, by one device: use 1."

@@ -28,7 +28,7 @@ def evaluated_data(given: DictConfig, stored: Mapping[str, Any]) -> DictConfig:
         given: the section `data` of the command; without `_target_` it only locates the checkpoint's corpus.
         stored: the section `data` of the checkpoint's config.
     """
-    data = given if "_target_" in given else _as_trained(given, stored)
+    data = given.copy() if "_target_" in given else _as_trained(given, stored)
     if OmegaConf.is_missing(data, "root") or data.root is None:
         raise UserError(f"The text is data={data.name}, a folder of your own: say where it is by data.root=DIR.")
     if was_tokenized(stored):  # the model knows such words alone

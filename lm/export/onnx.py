@@ -60,7 +60,9 @@ def export_onnx(model: LanguageModel, path: Path) -> float:
         file = Path(folder, "model.onnx")
         program.save(file)
         if len([*Path(folder).iterdir()]) > 1:
-            raise UserError("format=onnx given, but the weights do not fit into one file of ONNX: use format=folder.")
+            raise UserError(
+                "format=onnx given, but the weights are too large for a single ONNX file: use format=folder."
+            )
         difference = largest_difference(model.model, file)
         with atomic_write(path) as out:
             out.write(file.read_bytes())

@@ -106,10 +106,7 @@ def _replaceable(path: Path) -> Path:
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
-    nearest = next(each for each in (folder, *folder.parents) if each.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
-    return nearest
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _sync(path: Path) -> None:

@@ -13,9 +13,9 @@ from lm.ops import IGNORE_INDEX, linear, linear_cross_entropy, make_dropout
 
 
 class MixtureHead(Head):
-    """The mixture of softmaxes: p = Σ_k π_k softmax(W tanh(U_k h) + b) with π = softmax(P h) (Yang et al. 2018).
+    """The mixture of softmaxes: p = Σ_k π_k softmax(W tanh(U_k h + c_k) + b) with π = softmax(P h) (Yang et al. 2018).
 
-    The K experts share the output layer W, b; their latent vectors tanh(U_k h) are as wide as the embedding.
+    The K experts share the output layer W, b; their latent vectors tanh(U_k h + c_k) are as wide as the embedding.
 
     Args:
         hidden_size: H, the size of the core's outputs.

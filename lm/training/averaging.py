@@ -74,11 +74,10 @@ class WeightAveraging(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._hold(pl_module, averaged=True)
-        if self.count < 2:
-            rank_zero_warn(
-                f"Steps whose weights were averaged: {self.count}. Training ended before the next one; "
-                "averaging.every_n_steps=N averages more often."
-            )
+        if not self.has_begun:
+            rank_zero_warn("Averaging had not begun when training ended: these are the weights of the last step.")
+        elif self.count < 2 and self.every_n_steps != 1:
+            rank_zero_warn(f"The average covers {self.count} update(s): lower averaging.every_n_steps for more.")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store the average as the model's weights and, unless for the best model, the trained ones beside them."""

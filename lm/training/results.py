@@ -145,17 +145,18 @@ def print_run(trainer: Trainer, vocabulary_size: int, run_dir: str | Path) -> No
     )
 
 
-def next_commands(run_dir: str | Path, overrides: Sequence[str], best: str | Path = "best.ckpt") -> dict[str, str]:
+def next_commands(run_dir: str | Path, overrides: Sequence[str], best: str | Path) -> dict[str, str]:
     """The commands that use this run: generate from it, evaluate it, and resume it.
 
     Args:
         run_dir: the run folder.
         overrides: the run's, in Hydra's grammar.
-        best: its best checkpoint, which need not be named as one takes it from a run folder.
+        best: its best checkpoint, which callbacks.checkpoint may have put elsewhere or under another name.
     """
     typed = [re.sub(r'="([\w./-]+)"$', r"=\1", each) for each in overrides if not each.lstrip("+").startswith("ckpt=")]
     root = [each for each in typed if each.startswith("data.root=")]  # a checkpoint names its corpus, but no folder
-    model = run_dir if Path(best).name == "best.ckpt" else best
+    is_usual = Path(best).absolute() == Path(run_dir, "checkpoints", "best.ckpt").absolute()
+    model = run_dir if is_usual else best
     arguments = {
         "generate": ("generate", [], model),
         "evaluate": ("evaluate", root, model),

@@ -88,6 +88,12 @@ def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(
             'models.gru.overrides=["model=transformer","model.core.hidden_size=100"]',
             "only model.core.hidden_size=200, not 100",
         ),
+        ('models.gru.overrides=["model/head=mixture"]', "has only model.head._target_=lm.models.SoftmaxHead"),
+        ('models.gru.overrides=["model.output_dropout=0.5"]', "has only model.output_dropout=0.2, not 0.5"),
+        (
+            'models.gru.overrides=["model.head.tie_weights=true","model.core.hidden_size=100"]',
+            "only model.core.hidden_size=200, not 100",
+        ),
         ('models.gru.overrides=["optimizer=adamw"]', "has only optimizer._target_=lm.training.optimizers.SGD"),
         ("chunks=[x]", "chunks=['x'] given, but it must be of type list"),
         ("accelerator=tpu", "accelerator=tpu given, but it must be one of cpu, gpu"),

@@ -89,6 +89,8 @@ def test_an_unknown_option_is_refused_with_the_options_of_its_group(command, mes
         ("generate ckpt=x detokenize=null", "detokenize=null given, but it needs a value"),
         ("export ckpt=x format=hub private=1", "private=1 given, but it must be true or false."),
         ("explore ckpt=x browser=no", "browser=no given, but it must be true or false."),
+        ("train -m test=true,no", "test=no given, but it must be true or false."),
+        ("train -m init_vocabulary=keep,null", "init_vocabulary=null given, but it needs a value"),
         ("train test=yes", "test=yes given, but it must be true or false."),
         ("score ckpt=null", "ckpt=null given, but it needs a value"),
         ("score ckpt=x most=null", "most=null given, but it needs a value"),

@@ -118,8 +118,11 @@ def test_without_a_token_nothing_is_exported(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["format=hub", "repo=a/b", "out=x"], "out=x given, but it is of format=onnx or folder or vectors alone"),
-        (["format=onnx", "repo=a/b"], "repo=a/b given, but it is of format=hub alone"),
+        (
+            ["format=hub", "repo=a/b", "out=x"],
+            "out=x given, but it is for format=onnx or format=folder or format=vectors only",
+        ),
+        (["format=onnx", "repo=a/b"], "repo=a/b given, but it is for format=hub only"),
     ],
 )
 def test_what_another_format_takes_is_refused(options, message):

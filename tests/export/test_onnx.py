@@ -65,7 +65,7 @@ def test_weights_that_one_file_cannot_hold_are_refused(vocabulary, tmp_path, mon
             path.write_bytes(b"")
 
     monkeypatch.setattr("torch.onnx.ONNXProgram.save", in_two_files)
-    with pytest.raises(UserError, match="do not fit into one file of ONNX: use format=folder"):
+    with pytest.raises(UserError, match="are too large for a single ONNX file: use format=folder"):
         session(make_model("lstm"), vocabulary, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
 

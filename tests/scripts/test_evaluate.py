@@ -280,9 +280,10 @@ def test_models_of_different_vocabularies_are_not_mixed(trained, tmp_path, own):
     assert f"differ from word 5 on, '{words[6]}' and '{words[5]}'" in said
 
 
-def test_a_model_of_tokenised_text_is_not_mixed_with_one_of_raw_text(trained, tmp_path, own):
+@pytest.mark.parametrize("data", [[], ["data=text"]])
+def test_a_model_of_tokenised_text_is_not_mixed_with_one_of_raw_text(trained, tmp_path, own, data):
     stored = torch.load(trained("lstm"), weights_only=True)
     stored["lm"]["config"]["data"]["tokenize"] = True
     torch.save(stored, tmp_path / "other.ckpt")
-    said = mistake(evaluate, *own, f"ckpt=[{trained('lstm')},{tmp_path}/other.ckpt]")
+    said = mistake(evaluate, *own, *data, f"ckpt=[{tmp_path}/other.ckpt,{trained('lstm')}]")
     assert "one of them was trained on tokenised text" in said

@@ -158,9 +158,16 @@ def test_a_stopped_run_ends_bitwise_as_one_never_stopped_and_best_has_the_averag
     assert scored["loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
 
 
-def test_a_run_that_averages_no_weights_says_so(data):  # noqa: F811
-    with pytest.warns(UserWarning, match=r"Steps whose weights were averaged: 0\. .* averaging\.every_n_steps=N"):
-        fit(data, SWA(start_ratio=0.9, every_n_steps=100))
+@pytest.mark.parametrize(
+    ("averaging", "said"),
+    [
+        (SWA(start_ratio=0.5, every_n_steps=8), r"covers 1 update\(s\): lower averaging\.every_n_steps"),
+        (NTASGD(non_monotone_interval=99, every_n_steps=1), "Averaging had not begun when training ended"),
+    ],
+)
+def test_a_run_that_averages_hardly_any_weights_says_so(averaging, said, data):  # noqa: F811
+    with pytest.warns(UserWarning, match=said):
+        fit(data, averaging)
 
 
 def test_what_cannot_be_averaged_is_refused():

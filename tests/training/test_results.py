@@ -18,7 +18,7 @@ def test_the_next_commands_name_the_run_folder_and_what_a_checkpoint_does_not_ho
         (tmp_path / "scripts" / f"{script}.py").touch()
     monkeypatch.setattr("sys.argv", ["scripts/train.py"])
     overrides = ["data=text", 'data.root="my/text"', "model.core.dropout=0.3", "'regularizer=[a,b]'", "ckpt=last"]
-    commands = next_commands(tmp_path / "runs" / "one", overrides)
+    commands = next_commands(tmp_path / "runs" / "one", overrides, tmp_path / "runs/one/checkpoints/best.ckpt")
     assert commands["generate"] == "python scripts/generate.py ckpt=runs/one"
     assert commands["evaluate"] == "python scripts/evaluate.py data.root=my/text ckpt=runs/one"
     resumed = shlex.split(commands["resume"])
@@ -30,7 +30,7 @@ def test_the_next_commands_name_the_run_folder_and_what_a_checkpoint_does_not_ho
     }
     for started_as in ("/usr/lib/ipykernel_launcher.py", ""):  # in a notebook, in Python's prompt
         monkeypatch.setattr("sys.argv", [started_as])
-        assert next_commands(tmp_path / "runs" / "one", [])["resume"] == "lm-train ckpt=runs/one"
+        assert next_commands(tmp_path / "runs" / "one", [], "x.ckpt")["resume"] == "lm-train ckpt=runs/one"
 
 
 @pytest.mark.slow
