@@ -151,7 +151,7 @@ def next_commands(run_dir: str | Path, overrides: Sequence[str], best: str | Pat
     Args:
         run_dir: the run folder.
         overrides: the run's, in Hydra's grammar.
-        best: its best checkpoint, which callbacks.checkpoint may have put elsewhere or under another name.
+        best: its best checkpoint, which callbacks.checkpoint may have given another folder or name.
     """
     typed = [re.sub(r'="([\w./-]+)"$', r"=\1", each) for each in overrides if not each.lstrip("+").startswith("ckpt=")]
     root = [each for each in typed if each.startswith("data.root=")]  # a checkpoint names its corpus, but no folder
