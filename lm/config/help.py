@@ -3,8 +3,9 @@
 import re
 import textwrap
 
+from lm.config.composition import CONF
 from lm.config.launch import command
-from lm.config.overrides import CONF, nested_options
+from lm.config.options import nested_options
 
 WIDTH = 100
 

@@ -34,7 +34,8 @@ def script_main(
         from lm.config.cli import one_line_errors
         from lm.config.command_line import prepare_command_line
         from lm.config.completion import hide_instantiation_keys
-        from lm.config.overrides import CONF, only_prints
+        from lm.config.composition import CONF
+        from lm.config.overrides import only_prints
 
         prepare_command_line(name, free_text)
         if only_prints(sys.argv[1:]):  # Hydra does, and would show a traceback where `head` has closed the pipe

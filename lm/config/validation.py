@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from typeguard import TypeCheckError, check_type
 
-from lm.config.overrides import located
+from lm.config.keys import located
 from lm.config.plain_data import INSTANTIATE_KEYS
 from lm.errors import UserError
 

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from lm.config.overrides import CONF
+from lm.config.composition import CONF
 from lm.config.plain_data import shown
 from lm.data.tokenize import was_tokenized
 from lm.errors import UserError

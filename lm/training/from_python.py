@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import lm.config.resolvers  # noqa: F401  (conf/ calls them)
 from lm.config.cli import user_error_message
 from lm.config.command_line import hydra_arguments
-from lm.config.overrides import CONF, check_command_line
+from lm.config.composition import CONF
+from lm.config.overrides import check_command_line
 from lm.errors import UserError
 from lm.language_model import LanguageModel
 from lm.training.run import run

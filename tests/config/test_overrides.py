@@ -148,5 +148,5 @@ def test_what_hydra_and_the_targets_take_passes(command):
 
 @pytest.mark.parametrize("command", ["train -m hparams_search=optuna", "train -m hydra/launcher=submitit_local"])
 def test_a_search_without_its_packages_says_what_to_install(command, monkeypatch):
-    monkeypatch.setattr("lm.config.overrides.find_spec", lambda name: None)
+    monkeypatch.setattr("lm.config.options.find_spec", lambda name: None)
     assert refusal(command).endswith("needs more packages: pip install -e '.[sweep]'")

@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lm.config.overrides import check_command_line, nested_options
+from lm.config.options import nested_options
+from lm.config.overrides import check_command_line
 from lm.config.ranges import RANGES, check_ranges
 from lm.errors import UserError
 from tests.conftest import CONF, HAS_SWEEP, needs_sweep

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from lm.config import validation as configs
 from lm.config.cli import user_error_message
-from lm.config.overrides import nested_options
+from lm.config.options import nested_options
 from lm.errors import UserError
 from lm.training.checks import check_training_config
 from lm.training.results import hyperparameters
