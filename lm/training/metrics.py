@@ -24,7 +24,8 @@ class TextLoss(Metric):
 
     def update(self, nll: Tensor, targets: Tensor) -> None:
         """Add the losses `[T, B]` of targets `[T, B]`; those of IGNORE_INDEX targets must be zero."""
-        self.nats += nll.sum(dtype=torch.float64)
+        # not in place: trainer.precision=bf16-true casts the sum, but not what is added to it
+        self.nats = self.nats + nll.sum(dtype=torch.float64)
         self.tokens += (targets != IGNORE_INDEX).sum()
 
     def compute(self) -> dict[str, Tensor]:

@@ -33,3 +33,15 @@ def test_sums_keep_every_token_of_a_long_text():
         metric.update(nll, torch.zeros(1000, 100, dtype=torch.long))
     assert metric.compute()["tokens"] == 20_000_000
     assert metric.compute()["loss"].item() == pytest.approx(torch.tensor(0.1).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_are_exact_in_a_module_of_16_bits(dtype):
+    module = torch.nn.Module()
+    module.loss = TextLoss()
+    module.to(dtype=dtype)  # as trainer.precision=bf16-true does
+    for _ in range(3):
+        module.loss.reset()
+        for _ in range(600):
+            module.loss.update(torch.full((35, 10), 5.0), torch.zeros(35, 10, dtype=torch.long))
+    assert module.loss.compute()["loss"].item() == pytest.approx(5)

@@ -172,10 +172,9 @@ def _restore_rank(trainer: Trainer, module: LitLanguageModel, processes: list[di
         torch.manual_seed(processes[0]["random"]["torch"].sum().item() + rank)
     if rank == 0:
         for process in processes:
-            module.train_loss.nats += process["nats"].to(module.device)
-            module.train_loss.tokens += process["tokens"].to(module.device)
-            module.train_penalty.nats += process["penalty"].to(module.device)
-            module.train_penalty.tokens += process["tokens"].to(module.device)
+            for metric, nats in ((module.train_loss, process["nats"]), (module.train_penalty, process["penalty"])):
+                metric.nats = metric.nats + nats.to(module.device)
+                metric.tokens += process["tokens"].to(module.device)
 
 
 def _divide(states: list[State], parts: int, dim: int) -> list[State]:
