@@ -22,7 +22,7 @@ from lm.data.tokenize import was_tokenized
 from lm.data.vocabulary import EOS, Vocabulary, describe_unknown, words_of_line
 from lm.errors import UserError
 from lm.evaluation.perplexity import perplexity
-from lm.files.text import split_lines
+from lm.files.text import lines_of_text, split_lines
 from lm.generation.beam_search import beam_search
 from lm.generation.config import GenerationConfig
 from lm.generation.incremental import CHUNK, IncrementalDecoder
@@ -114,7 +114,7 @@ class LanguageModel:
 
     def perplexity(self, text: str, eos: bool = True, context: str = "line") -> float:
         """Per word, and with `eos` end of line, of a text, scored as by `score_lines`; NaN if it has none."""
-        lines = split_lines(text.removesuffix("\n"))
+        lines = lines_of_text(text)
         scores = list(self.score_lines(lines, eos=eos, context=context))
         warn_of_unknown([word for score in scores for word in score.unknown])
         words = sum(len(score.words) for score in scores)

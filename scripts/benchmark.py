@@ -47,7 +47,7 @@ def benchmark(config: DictConfig) -> list[dict]:
     runs = list(races(config))
     on = machine(torch.device("cuda" if config.accelerator == "gpu" else "cpu"))
     for work, model, sides in runs:
-        console.print(f"{work} {model}: {', '.join(side.name for side in sides)}", style="dim")
+        console.print(f"{work} {model}: {', '.join(side.name for side in sides)}", style="dim", markup=False)
         if work == "learn":
             learning.learn(sides, config.learn.rounds)
             found = learning.rows(model, sides)

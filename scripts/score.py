@@ -91,14 +91,14 @@ def lines_of(config: DictConfig, numbers: list[int]) -> Iterator[str]:
 
     Blank ones are left out, but for context=document.
     """
-    from lm.files.text import checked_lines, read_text, split_lines
+    from lm.files.text import checked_lines, lines_of_text, read_text
 
     if config.text is not None:
-        lines: Iterable[str] = split_lines(str(config.text).removesuffix("\n"))
+        lines: Iterable[str] = lines_of_text(str(config.text))
     elif config.file == "-":
         lines = checked_lines(sys.stdin or [], "The standard input")
     else:
-        lines = read_text(config.file, "file").removesuffix("\n").split("\n")
+        lines = lines_of_text(read_text(config.file, "file"))
     nothing = True
     for number, line in enumerate(lines, start=1):
         nothing = nothing and not line.strip()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from rich.markup import escape
 from rich.table import Table
 
 from lm.benchmark.limits import gflops
@@ -68,7 +69,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """One race's rows for the terminal; its work and model are in the title."""
     shown = [name for name in rows[0] if name not in ("work", "model", "curve")]
-    result = Table(*shown, title=f"{rows[0]['work']} {rows[0]['model']}".strip(), title_justify="left")
+    result = Table(*shown, title=escape(f"{rows[0]['work']} {rows[0]['model']}".strip()), title_justify="left")
     for row in rows:
         result.add_row(*(_cell(row[name]) for name in shown))
     return result
@@ -77,7 +78,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return "" if value is None else str(value)
+    return "" if value is None else escape(str(value))
 
 
 def chart(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -53,7 +53,7 @@ def announced_checkpoints(given: str | Path | Sequence[str | Path]) -> list[Path
 def listed_paths(key: str, given: str | Path | Sequence[str | Path], what: str = "a folder") -> list[str | Path]:
     """The values of a key that takes one path, or several: a list, or `[A,B]` as it is typed."""
     several: list[str | Path] = [given] if isinstance(given, str | Path) else list(given)
-    if isinstance(given, str | Path) and re.fullmatch(r"\[.*\]", str(given)) and not Path(given).exists():
+    if isinstance(given, str | Path) and re.fullmatch(r"\[.*\]", str(given)) and not os.path.exists(given):  # noqa: PTH110  # pathlib's fails where a list is too long for a path
         several = [each.strip() for each in str(given)[1:-1].split(",")]
     if "" in several or not several:
         raise UserError(f"{key}={given} given, but there must be {what} in each place: {key}=[A,B].")
@@ -61,10 +61,10 @@ def listed_paths(key: str, given: str | Path | Sequence[str | Path], what: str =
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """A different name for each checkpoint: that of its run, folder or file, with a number where two are the same."""
+    """A different name for each checkpoint: that of its run, folder or file, with numbers where two are the same."""
     runs = [path.resolve() for path in paths]
     names = [path.parents[1].name if path.parent.name == "checkpoints" else path.stem for path in runs]
-    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, start=1)]
+    return names if len({*names}) == len(names) else [f"{name}-{i}" for i, name in enumerate(names, start=1)]
 
 
 def default_output_path(path: str | Path, ending: str) -> Path:
@@ -74,18 +74,23 @@ def default_output_path(path: str | Path, ending: str) -> Path:
 
 
 def _newest(given: str, runs: Path, key: str) -> Path:
-    found = sorted(runs.glob(f"*/checkpoints/{NEWEST[given]}"), key=lambda path: path.stat().st_mtime)
+    found = _newest_first(runs.glob(f"*/checkpoints/{NEWEST[given]}"))
     if not found:
         raise UserError(
             f"{key}={given} given, but no run in {runs} has a {NEWEST[given]}: give the path of a .ckpt file."
         )
-    return found[-1]
+    return found[0]
 
 
 def _listed(paths: Iterable[Path]) -> str:
     """Some of the paths, newest first, to end a sentence with."""
-    found = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+    found = _newest_first(paths)
     if not found:
         return ""
     more = ", …" if len(found) > SHOWN else ""
     return f"; there is {', '.join(map(str, found[:SHOWN]))}{more}"
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    """The files among the paths, some of which may be links to nothing."""
+    return sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 import lm.config.resolvers  # noqa: F401  (conf/ calls them)
 from lm.config import signals
 from lm.config.launch import in_multirun, is_first_process
+from lm.config.plain_data import cut
 from lm.config.ranges import check_ranges
 from lm.errors import UserError
 from lm.files.text import write_text
@@ -123,6 +124,8 @@ def user_error_message(error: BaseException) -> str | None:
             return f"The name of a file or folder is not UTF-8: rename it. It stands in {around!a}."
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             return f"Cannot write {cause.filename or 'the output'}: {cause.strerror}."
+        if isinstance(cause, OSError) and cause.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return f"{cut(str(cause.filename))} given, but it is no path: {cause.strerror}."
         cause = cause.__cause__
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, TypeError | ValueError):
         return _one_line(f"{error.__cause__} ({str(error).rpartition('full_key: ')[2]})")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -71,12 +72,12 @@ def print_report(summaries: Sequence[Mapping[str, Any]]) -> None:
         values = " ".join(f"{name}={value:g}" for name, value in row["values"].items())
         numbers = f"{row['loss']:.4f}", f"{row['ppl']:,.2f}", f"{row['tokens']:,}"
         speed = f"{row['seconds']:.1f}", f"{row['tokens_per_second']:,.0f}"
-        table.add_row(row["name"], *([values] if has_values else []), *numbers, *speed)
+        table.add_row(escape(row["name"]), *([escape(values)] if has_values else []), *numbers, *speed)
     console.print(table)
 
     shown = [summaries[0], *summaries[1:][-1:]]
     for key, title in BREAKDOWNS.items():
-        table = Table(title, "tokens", *(f"perplexity, {row['name']}" for row in shown))
+        table = Table(title, "tokens", *(escape(f"perplexity, {row['name']}") for row in shown))
         perplexities = [{label(each): f"{each['ppl']:,.2f}" for each in row[key]} for row in shown]
         for each in shown[0][key]:  # an interrupted pass may lack some bins
             table.add_row(label(each), f"{each['tokens']:,}", *(found.get(label(each), "") for found in perplexities))

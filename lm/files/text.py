@@ -71,8 +71,14 @@ def write_text(text: str, path: str | Path) -> Path:
 
 
 def split_lines(text: str) -> list[str]:
-    r"""The lines of a text as a file with it has them: only `\n`, `\r` and `\r\n` end a line."""
+    r"""The text split at each `\n`, `\r` and `\r\n`; after an end of line comes another line, if an empty one."""
     return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def lines_of_text(text: str) -> list[str]:
+    """The lines of a text, as those of a file with this content: an end of line at its end begins no other line."""
+    *lines, last = split_lines(text)
+    return lines if lines and not last else [*lines, last]
 
 
 def visible(word: str) -> str:

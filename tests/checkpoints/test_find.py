@@ -56,6 +56,14 @@ def test_what_is_missing_is_answered_by_what_there_is(runs, given, message):
         find_checkpoint(given)
 
 
+def test_links_to_nothing_are_no_checkpoints(runs):
+    (runs / "3" / "checkpoints").mkdir(parents=True)
+    (runs / "3" / "checkpoints" / "best.ckpt").symlink_to("gone")
+    assert find_checkpoint("best") == runs / "1" / "checkpoints" / "best.ckpt"
+    with pytest.raises(UserError, match=r"no checkpoints/best\.ckpt in this folder: give a \.ckpt file\.$"):
+        find_checkpoint(runs / "3")
+
+
 def test_without_a_run_there_is_no_newest_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for given in ("last", "best"):
@@ -113,10 +121,12 @@ def test_several_checkpoints_are_a_list_or_as_typed(tmp_path):
     runs = [tmp_path / "a", tmp_path / "b [1]"]
     assert announced_checkpoints(f"[{runs[0]}, {runs[1]}]") == announced_checkpoints(runs) == files
     assert announced_checkpoints(str(runs[1])) == announced_checkpoints(runs[1]) == files[1:]
+    assert announced_checkpoints(f"[{','.join(500 * [str(runs[0])])}]") == 500 * files[:1]  # too long for a path
     with pytest.raises(UserError, match=r"there must be a checkpoint in each place: ckpt=\[A,B\]"):
         announced_checkpoints(f"[{runs[0]},]")
 
 
 def test_checkpoints_are_named_by_their_runs_and_numbered_where_these_are_equal():
     assert run_names([Path("/x/a/checkpoints/best.ckpt"), Path("/x/b/checkpoints/last.ckpt")]) == ["a", "b"]
-    assert run_names([Path("/x/a/checkpoints/best.ckpt"), Path("/x/own.ckpt"), Path("/y/a")]) == ["a-1", "own", "a-3"]
+    assert run_names([Path("/x/a/checkpoints/best.ckpt"), Path("/x/own.ckpt"), Path("/y/a")]) == ["a-1", "own-2", "a-3"]
+    assert run_names([Path("/x/a"), Path("/y/a"), Path("/y/a-2")]) == ["a-1", "a-2", "a-2-3"]

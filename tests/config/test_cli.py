@@ -1,6 +1,7 @@
 """Mistakes in one line."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,13 @@ def test_a_file_name_that_is_not_utf8_becomes_one_line():
     with pytest.raises(UnicodeEncodeError) as caught:
         os.fsdecode(b"/a\xff/b").encode()
     with pytest.raises(CompactHydraException, match=r"^The name of a file or folder is not UTF-8: .*/a.*/b"):
+        raising(caught.value)(DictConfig({}))
+
+
+def test_a_path_that_is_too_long_becomes_one_line():
+    with pytest.raises(OSError, match="too long") as caught:
+        Path(5000 * "a").is_file()
+    with pytest.raises(CompactHydraException, match=r"^a+\.\.\. given, but it is no path: File name too long\.$"):
         raising(caught.value)(DictConfig({}))
 
 

@@ -1,11 +1,20 @@
-"""The figures of an evaluation's report."""
+"""The table and the figures of an evaluation's report."""
 
-from lm.evaluation.report import distinct, overview, rows_to_plot
+from lm.evaluation.report import distinct, overview, print_report, rows_to_plot
 
 
 def row(name: str, loss: float) -> dict:
     bins = [{"first": 1, "last": 10, "ppl": 2.0, "tokens": 5}, {"first": 11, "last": None, "ppl": loss, "tokens": 5}]
-    return {"name": name, "loss": loss, "ppl": loss, "by_frequency_rank": bins, "by_position_in_window": bins}
+    counts = {"tokens": 10, "seconds": 1.0, "tokens_per_second": 10.0}
+    scores = {"name": name, "values": {}, "loss": loss, "ppl": loss}
+    return scores | counts | {"by_frequency_rank": bins, "by_position_in_window": bins}
+
+
+def test_the_table_has_names_as_they_are_with_brackets_too(capsys):
+    print_report([row("run[a]", 9.0), row("run[/b]", 8.0) | {"values": {"run[a]": 0.5}}])
+    printed = capsys.readouterr().out
+    assert printed.count("run[a]") == 4
+    assert printed.count("run[/b]") == 3
 
 
 def test_equal_results_are_drawn_once_under_the_first_name():

@@ -64,11 +64,12 @@ def uploaded(ckpt, address, home, *options, **variables):
 
 
 def test_the_folder_is_uploaded_as_one_commit(trained, server, tmp_path):
-    done = uploaded(trained("lstm"), server.address, tmp_path, "private=true", "dtype=bfloat16")
+    done = uploaded(trained("lstm"), server.address, tmp_path, "repo=2024", "private=true", "dtype=bfloat16")
     assert (done.returncode, done.stdout) == (0, f"hub: {server.address}/me/model\n"), done.stderr
     created, commit = server.asked[0], server.asked[-1]
     assert created[0] == "/api/repos/create"
     asked = json.loads(created[2])  # older releases ask for `private`, newer ones for a `visibility`
+    assert asked["name"] == "2024"  # in Hydra a number
     assert asked.get("private") is True or asked.get("visibility") == "private"
     assert {token for _, token, _ in server.asked} == {"Bearer hf_secret"}
     lines = [json.loads(line)["value"] for line in commit[2].splitlines()]
