@@ -13,7 +13,7 @@ def train(config: DictConfig) -> dict[str, float]:
     from lm.training.run import run
 
     imported()
-    return run(config)
+    return run(config).metrics
 
 
 def validation_perplexity(config: DictConfig) -> float | None:

@@ -91,7 +91,7 @@ def reason_left_in(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = signals.received() or isinstance(error, KeyboardInterrupt)
+        stopped = signals.received() or not isinstance(error, Exception)  # Lightning exits after a signal
         leave(STOPPED if stopped else user_error_message(error) or repr(error), folder)
         raise
     if signals.received():

@@ -47,6 +47,7 @@ def check_training_config(config: DictConfig) -> None:
     path = OmegaConf.select(config, "model.embedding.pretrained")
     if path and config.ckpt is None and not Path(path).expanduser().is_file():
         raise UserError(f"model.embedding.pretrained={path} given, but there is no such file.")
+    _check_trainer(config)
     _check_optimizer(config)
     with torch.device("meta"):
         model = instantiate(config.model, vocabulary_size=LARGEST_VOCABULARY)
@@ -112,7 +113,6 @@ def _check_optimizer(config: DictConfig) -> None:
     if config.optimizer.get("maximize"):
         raise UserError("optimizer.maximize=true given, but the loss is to fall: leave it out.")
     schedule = instantiate(config.scheduler)(optimizer, total_steps=100)
-    _check_trainer(config)
     if "monitor" in schedule:
         _check_validates_each_time(config.trainer)
     if str(config.trainer.precision) in ("16", "16-mixed") and config.optimizer.get("fused"):

@@ -4,13 +4,18 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from typing import TypeVar
 
+import torch
+from lightning import Trainer
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from lm.config.checks import above_zero
 from lm.config.launch import in_slurm_step
+
+T = TypeVar("T")
 
 
 def cluster() -> list[ClusterEnvironment]:
@@ -21,6 +26,19 @@ def cluster() -> list[ClusterEnvironment]:
     if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
         return []
     return [SLURMEnvironment(auto_requeue=False) if in_slurm_step() else LightningEnvironment()]
+
+
+def any_rank(trainer: Trainer, decision: object) -> bool:
+    """Whether it is true on any rank, since all must act at the same step."""
+    return trainer.strategy.reduce_boolean_decision(bool(decision), all=False)
+
+
+def gathered(trainer: Trainer, own: T) -> list[T]:
+    """The values of all ranks, in their order."""
+    values = [own] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(values, own)
+    return values
 
 
 def requeue() -> None:

@@ -25,7 +25,7 @@ from lm.training.run_folder import create, remove_unused
 class TrainedRun(NamedTuple):
     """What `train` returns."""
 
-    model: LanguageModel | None  # of the best checkpoint; None where a run keeps none, as debug=one_batch
+    model: LanguageModel | None  # of the best checkpoint, if the run keeps one
     metrics: dict[str, float]  # such as val/ppl and test/ppl
     folder: Path  # of the run, with checkpoints, metrics and curves
 
@@ -57,9 +57,8 @@ def _train(config: DictConfig) -> TrainedRun:
             config = config.copy()
             del config["hydra"]
         _write_config(config, HydraConfig.get().overrides.task, folder / ".hydra")
-        metrics = run(config)
-        best = Path(config.run_dir, "checkpoints", "best.ckpt")
-        return TrainedRun(LanguageModel.load(best) if best.exists() else None, metrics, Path(config.run_dir))
+        metrics, best = run(config)
+        return TrainedRun(LanguageModel.load(best) if best else None, metrics, Path(config.run_dir))
     finally:
         hydra.cfg = before
         remove_unused(folder)

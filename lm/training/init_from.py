@@ -110,7 +110,7 @@ def make_data(config: DictConfig) -> TextDataModule:
     return instantiate(config.data, vocabulary=vocabulary)
 
 
-def begin(model: CausalLM, vocabulary: Vocabulary, config: DictConfig) -> None:
+def initialize_weights(model: CausalLM, vocabulary: Vocabulary, config: DictConfig) -> None:
     """Give a new model the weights of `init_from`, or the word vectors that it names, if any, and say so."""
     say, embedding, new = rank_zero_only(print), model.embedding, vocabulary.words
     if config.init_from is not None:

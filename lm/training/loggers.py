@@ -114,7 +114,7 @@ def tensorboard(trainer: Trainer) -> TensorBoard | None:
 
 
 @contextmanager
-def finished(loggers: Sequence[Logger]) -> Iterator[None]:
+def finishing_wandb(loggers: Sequence[Logger]) -> Iterator[None]:
     """End the run of Weights & Biases with the block, however that ends; the next job of a multirun would join it."""
     code = 1
     try:

@@ -20,7 +20,7 @@ def prepare_process() -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
     threading.excepthook = report_thread_error
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # a resumed run
+    warnings.filterwarnings("ignore", message="(Checkpoint|Experiment logs) directory .* exists")  # a resumed run
     warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

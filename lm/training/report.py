@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lm.config.plain_data import cut
 from lm.errors import UserError
-from lm.training.runs import COSTS, DONE, Row, read_run, run_folders, shown_rows
+from lm.training.runs import COSTS, DONE, Row, read_run, run_folders, shown_rows, with_unfinished
 
 # the columns before and after those of COSTS
 SCORES = ("run", "overrides", "validation perplexity", "test perplexity")
@@ -48,9 +48,8 @@ def markdown(rows: Sequence[Row], groups: Sequence[Sequence[Row]]) -> str:
 def curves(rows: Sequence[Row], groups: Sequence[Sequence[Row]], x: str) -> dict[str, list[list[tuple[float, float]]]]:
     """The curves of each group and of each run that is not done, over `x`, by their labels; without empty ones."""
     key, _ = AXES[x]
-    drawn = [*groups, *([row] for row in rows if row["status"] != DONE)]
     lines: dict[str, list[list[tuple[float, float]]]] = {}
-    for group, cells in zip(drawn, shown_rows(rows, groups), strict=True):
+    for group, cells in zip(with_unfinished(rows, groups), shown_rows(rows, groups), strict=True):
         points = [[(point[key], point["val/loss"]) for point in row["curve"] if key in point] for row in group]
         if found := [curve for curve in points if curve]:
             lines[_label(group, cells, lines)] = found

@@ -1,4 +1,4 @@
-"""The results of a run: a table on the terminal and a JSON file."""
+"""The results of a run: printed, as a JSON file, and as its loggers show them beside those of others."""
 
 import re
 import shlex
@@ -52,7 +52,7 @@ def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataM
     return {**tested[0], "test/step": step} if tested and tested[0] else {}
 
 
-def count_parameters(model: CausalLM) -> dict[str, int]:
+def print_parameters(model: CausalLM) -> dict[str, int]:
     """Print the number of parameters by part, on rank 0 only, and return it and the parts' by their names."""
     rank_zero_only(print)(f"parameters: {describe_parameters(model)}", flush=True)
     counts = parameter_counts(model)

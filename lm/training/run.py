@@ -1,11 +1,13 @@
 """A whole training run: train, test the best checkpoint, write and print the results."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig
 
 from lm.config import validation as configs
@@ -15,16 +17,16 @@ from lm.training.budget import set_max_steps
 from lm.training.callbacks import TrainingTime
 from lm.training.checks import check_training_config, check_windows
 from lm.training.distributed import cluster
-from lm.training.init_from import adopt_model, begin, make_data
-from lm.training.loggers import finished
+from lm.training.init_from import adopt_model, initialize_weights, make_data
+from lm.training.loggers import finishing_wandb
 from lm.training.module import LitLanguageModel
 from lm.training.process import prepare_process
 from lm.training.results import (
     best_checkpoint,
-    count_parameters,
     log_config,
     log_hyperparameters,
     next_commands,
+    print_parameters,
     print_results,
     print_run,
     test_metrics,
@@ -40,8 +42,15 @@ from lm.training.runs import METRICS_FILE
 from lm.training.width import set_width
 
 
-def run(config: DictConfig) -> dict[str, float]:
-    """Run the whole job that `config` describes, in a folder that no other run uses, and return its scores."""
+class FinishedRun(NamedTuple):
+    """What a run leaves."""
+
+    metrics: dict[str, float]  # such as val/ppl and test/ppl
+    checkpoint: str | None  # the path of the best one; None where a run keeps none, as debug=one_batch
+
+
+def run(config: DictConfig) -> FinishedRun:
+    """Run the whole job that `config` describes, in a folder that no other run uses."""
     prepare_process()
     adopt_model(config)
     check_training_config(config)
@@ -52,8 +61,8 @@ def run(config: DictConfig) -> dict[str, float]:
         return fit_and_test(config, resumed)
 
 
-def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
-    """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint, and return the scores."""
+def fit_and_test(config: DictConfig, resumed: Path | None) -> FinishedRun:
+    """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint."""
     lightning.seed_everything(config.seed, verbose=False)
     timer = TrainingTime()
     trainer = make_trainer(config, timer)
@@ -66,15 +75,15 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
     check_windows(config.trainer, data)
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     if resumed is None:
-        begin(model, vocabulary, config)
-    sizes = count_parameters(model)
+        initialize_weights(model, vocabulary, config)
+    sizes = print_parameters(model)
     print_run(trainer, len(vocabulary), config.run_dir)
     plain_config = configs.snapshot(config)
     optimizer, scheduler = instantiate(config.optimizer), instantiate(config.scheduler)
     regularizers = instantiate(config.regularizer)
     module = LitLanguageModel(model, vocabulary, plain_config, optimizer, scheduler, regularizers)
 
-    with reason_left_in(config.run_dir), finished(trainer.loggers):
+    with reason_left_in(config.run_dir), finishing_wandb(trainer.loggers):
         if resumed is not None:
             continue_folder(config.run_dir)
         log_config(trainer, plain_config, is_new=resumed is None)
@@ -97,7 +106,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> dict[str, float]:
                 overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
                 commands = next_commands(config.run_dir, overrides, checkpoint) if checkpoint else {}
                 print_results(metrics, len(vocabulary), best_checkpoint=best, run_folder=config.run_dir, **commands)
-    return metrics
+    return FinishedRun(metrics, checkpoint)
 
 
 def make_trainer(config: DictConfig, timer: TrainingTime) -> Trainer:
@@ -105,6 +114,6 @@ def make_trainer(config: DictConfig, timer: TrainingTime) -> Trainer:
     averaging = [instantiate(config.averaging)] if config.averaging else []
     callbacks = [timer, *averaging, *instantiate(config.callbacks).values()]
     loggers = list(instantiate(config.logger).values())
-    keeps_checkpoints = "checkpoint" in config.callbacks
+    keeps_best = any(isinstance(each, Checkpoint) for each in callbacks)  # else Lightning would add a callback for it
     parts = {"callbacks": callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(), *cluster()]}
-    return instantiate(config.trainer, **parts, enable_checkpointing=keeps_checkpoints)
+    return instantiate(config.trainer, **parts, enable_checkpointing=keeps_best)

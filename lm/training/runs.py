@@ -106,6 +106,11 @@ def mean_and_std(group: Sequence[Row], name: str) -> tuple[float | None, float |
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
+def with_unfinished(rows: Sequence[Row], groups: Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
+    """The groups, and each run that is not done by itself."""
+    return [*groups, *([row] for row in rows if row["status"] != DONE)]
+
+
 def shown_rows(
     rows: Sequence[Row], groups: Sequence[Sequence[Row]], costs: Sequence[str] = tuple(COSTS)
 ) -> Iterator[list[str]]:
@@ -114,7 +119,7 @@ def shown_rows(
     They are the runs, overrides, validation and test perplexity, `costs`, and the status.
     """
     shared = set.intersection(*(set(row["overrides"].split()) for row in rows)) if len(rows) > 1 else set()
-    for group in (*groups, *([row] for row in rows if row["status"] != DONE)):
+    for group in with_unfinished(rows, groups):
         overrides = group[0]["overrides"] if len(group) == 1 else without_seed(group[0]["overrides"])
         yield [
             " ".join(job["job"] for job in group),

@@ -8,7 +8,7 @@ import torch
 from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig
 
-from lm.config.cli import one_line_errors
+from lm.config.cli import ERROR_FILE, STOPPED, one_line_errors, reason_left_in
 from lm.errors import UserError
 
 
@@ -68,3 +68,10 @@ def test_a_broken_pipe_other_than_that_of_the_output_is_a_defect(capfd):
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ValueError, match="ours"):
         raising(ValueError("ours"))(DictConfig({}))
+
+
+@pytest.mark.parametrize("error", [SystemExit(143), KeyboardInterrupt()])
+def test_a_run_that_a_signal_ends_by_an_exit_was_stopped(error, tmp_path):
+    with pytest.raises(type(error)), reason_left_in(tmp_path):
+        raise error
+    assert (tmp_path / ERROR_FILE).read_text() == STOPPED

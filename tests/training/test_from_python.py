@@ -34,6 +34,15 @@ def test_a_run_that_keeps_no_checkpoint_has_metrics_but_no_model(text_folder, tm
     assert done.metrics["val/ppl"] > 0
 
 
+def test_the_model_is_that_of_the_best_checkpoint_of_a_callback_of_ones_own(text_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,dirpath:mine,monitor:val/loss}"
+    done = lm.train(*small(text_folder), "trainer.max_epochs=1", "~callbacks.checkpoint", f"+callbacks.mine={mine}")
+    [kept] = (tmp_path / "mine").iterdir()
+    words = "w1 w2 w3"
+    assert done.model.log_prob(words) == lm.LanguageModel.load(kept).log_prob(words)
+
+
 def test_ctrl_c_is_a_keyboard_interrupt_and_works_again_after_it(text_folder, tmp_path, monkeypatch):
     """Lightning ignores the signal from the first one on, and exits."""
     monkeypatch.chdir(tmp_path)

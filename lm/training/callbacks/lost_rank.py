@@ -6,10 +6,10 @@ import socket
 from typing import NamedTuple
 
 import psutil
-import torch
 from lightning import Callback, LightningModule, Trainer
 
 from lm.errors import UserError
+from lm.training.distributed import gathered
 
 NOT_RUNNING = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_STOPPED)
 LOST_CONNECTION = r"gloo|nccl|process ?group|connection (closed|reset|refused)|timed? ?out|broken pipe"
@@ -37,11 +37,8 @@ class LostRank(Callback):
         self.others: list[Rank] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.world_size > 1:
-            ranks = [Rank(-1, "", -1)] * trainer.world_size
-            own = Rank(trainer.global_rank, socket.gethostname(), os.getpid())
-            torch.distributed.all_gather_object(ranks, own)
-            self.others = [rank for rank in ranks if rank != own]
+        own = Rank(trainer.global_rank, socket.gethostname(), os.getpid())
+        self.others = [rank for rank in gathered(trainer, own) if rank != own]
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self.others and is_lost_connection(exception):

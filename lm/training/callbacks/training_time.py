@@ -10,7 +10,9 @@ from lm.data import Window
 
 
 class TrainingTime(Callback):
-    """Measures the training steps: not validation, nor the best checkpoint that follows it, nor the last checkpoint.
+    """Measures the training steps: not validation, nor the best checkpoint that follows it.
+
+    The writes of last.ckpt during training count as training.
 
     Each validation is logged with the minutes and tokens of training until then. It must be the first callback, to stop
     the clock before the others work. A resumed run goes on counting.

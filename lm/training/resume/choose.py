@@ -17,7 +17,7 @@ from lm.config.plain_data import cut
 from lm.config.validation import snapshot
 from lm.data import Corpus
 from lm.errors import UserError
-from lm.training.resume.validation import check_resumable
+from lm.training.resume.validation import KEY, check_resumable
 from lm.training.run_folder import LOCK
 
 MUST_MATCH = ("data", "model", "optimizer", "scheduler", "regularizer", "averaging", "seed")
@@ -26,7 +26,6 @@ MAY_DIFFER = (
     *("data.root", "data.cache_dir", "data.source", "data.name", "model.embedding.pretrained"),
     *("model.num_params", "model.num_params_of"),  # the width that they are solved for must not change
 )
-KEY = "resume"  # the key of `lm.training.resume.ResumableCheckpoint`'s entry in a checkpoint
 
 
 def continue_run(config: DictConfig) -> Path | None:

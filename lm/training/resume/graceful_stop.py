@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lm.config import signals
 from lm.config.launch import in_multirun
+from lm.training.distributed import any_rank
 
 
 class OnSignal(Callback):
@@ -80,8 +81,3 @@ def was_stopped(trainer: Trainer) -> bool:
     """Whether Ctrl-C has stopped its training."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return any(isinstance(each, GracefulStop) and each.asked for each in callbacks)
-
-
-def any_rank(trainer: Trainer, decision: object) -> bool:
-    """Whether it is true on any rank, since all must act at the same step."""
-    return trainer.strategy.reduce_boolean_decision(bool(decision), all=False)

@@ -18,12 +18,12 @@ from lm.config.launch import is_requeued_by_us
 from lm.data import Windows
 from lm.errors import UserError
 from lm.models import State, map_state
-from lm.training.distributed import requeue
+from lm.training.distributed import any_rank, gathered, requeue
 from lm.training.lightning_internals import correct_resumed_counters, is_epoch_done, rewind_to_step_start
 from lm.training.module import LitLanguageModel
-from lm.training.resume.choose import KEY
-from lm.training.resume.graceful_stop import GracefulStop, OnSignal, any_rank
+from lm.training.resume.graceful_stop import GracefulStop, OnSignal
 from lm.training.resume.rng_state import random_state, set_random_state
+from lm.training.resume.validation import KEY
 
 
 class ResumableCheckpoint(OnSignal):
@@ -118,10 +118,7 @@ class ResumableCheckpoint(OnSignal):
             "tokens": pl_module.train_loss.tokens.cpu(),
             "penalty": pl_module.train_penalty.nats.cpu(),
         }
-        processes = [own]
-        if trainer.world_size > 1:
-            processes = [{}] * trainer.world_size
-            torch.distributed.all_gather_object(processes, own)
+        processes = gathered(trainer, own)
         windows = rewind_to_step_start(trainer, checkpoint)
         checkpoint[KEY] = {"processes": processes, "windows": windows, "text": self.text}
 

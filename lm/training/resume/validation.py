@@ -45,8 +45,9 @@ class _Resume(TypedDict):
     text: _Checksums
 
 
+KEY = "resume"  # the key of `lm.training.resume.ResumableCheckpoint`'s entry in a checkpoint
 PARTS: dict[str, Any] = {
-    "resume": _Resume,
+    KEY: _Resume,
     "epoch": int,
     "global_step": int,
     "loops": dict[str, dict[str, Any]],
@@ -65,7 +66,7 @@ def check_resumable(stored: Mapping[str, Any], path: Path) -> None:
             check_type(stored.get(name), expected, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
         except TypeCheckError as error:
             raise _not_resumable(path, f"its {name}: {cut(ascii(str(error))[1:-1])}") from error
-    resume, loops = stored["resume"], stored["loops"].get("fit_loop", {})
+    resume, loops = stored[KEY], stored["loops"].get("fit_loop", {})
     if lacking := [name for name in PROGRESS if name not in loops]:
         raise _not_resumable(path, f"its loops have no {lacking[0]}")
     if len(stored["optimizer_states"]) != 1 or len(stored["lr_schedulers"]) != 1:
