@@ -101,7 +101,11 @@ def load_evaluators(
     first = load(first_ckpt, first_name)
     for other in others:
         check_same_tokens(first, load(*other), config.split)
-    ngrams = [NGramEvaluator(evaluation, first.protocol, first.data)] if evaluation.ngram else []
+    ngrams = (
+        [NGramEvaluator(evaluation.ngram, evaluation.tune_tokens, first.protocol, first.data)]
+        if evaluation.ngram
+        else []
+    )
     return first.data, chain([first], starmap(load, others), ngrams)
 
 

@@ -27,9 +27,9 @@ MAX_SIZE = 2**31 - 1  # of an integer in a config, where lm.config.ranges allows
 
 def exported(is_part: Callable[[type], bool]) -> tuple[type, ...]:
     """The concrete classes that `lm.models` defines and exports."""
-    exported = [getattr(lm.models, name) for name in lm.models.__all__]
-    classes = [each for each in exported if inspect.isclass(each) and issubclass(each, torch.nn.Module)]
-    own = [each for each in classes if each.__module__.startswith("lm.models.") and not inspect.isabstract(each)]
+    everything = [getattr(lm.models, name) for name in lm.models.__all__]
+    modules = [each for each in everything if inspect.isclass(each) and issubclass(each, nn.Module)]
+    own = [each for each in modules if each.__module__.startswith("lm.models.") and not inspect.isabstract(each)]
     return tuple(filter(is_part, own))
 
 
@@ -57,11 +57,11 @@ def stored_model(config: Any, vocabulary_size: int, weights: Mapping[str, Tensor
         for slot, (classes, given) in PARTS.items()
     }
     build = partial(whole, vocabulary_size, **parts)
-    if weights is not None:
-        with torch.device("meta"):
-            _check_shapes({name: weight.shape for name, weight in _built(build).state_dict().items()}, weights)
     if weights is None:
         return _built(build)
+    with torch.device("meta"):
+        shapes = {name: weight.shape for name, weight in _built(build).state_dict().items()}
+    _check_shapes(shapes, weights)
     with WithoutRandomWeights():
         model = _built(build)
     model.load_state_dict(weights)

@@ -3,6 +3,6 @@
 from lm.data.corpus import Corpus, load_corpus
 from lm.data.sources import Splits
 from lm.data.vocabulary import EOS, UNK, Vocabulary
-from lm.data.windows import IGNORE_INDEX, Window, Windows
+from lm.data.windows import Window, Windows
 
-__all__ = ["EOS", "IGNORE_INDEX", "UNK", "Corpus", "Splits", "Vocabulary", "Window", "Windows", "load_corpus"]
+__all__ = ["EOS", "UNK", "Corpus", "Splits", "Vocabulary", "Window", "Windows", "load_corpus"]

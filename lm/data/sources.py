@@ -24,7 +24,7 @@ class Splits(NamedTuple):
 
 def folder(root: Path) -> Splits:
     """The splits in `root`, or else in a folder directly below it, under any of FILE_NAMES."""
-    candidates = _candidates([root]) or _candidates(_folders_below(root))
+    candidates = _found(root)
     complete = [files for files in candidates if all(file.is_file() for file in files)]
     if len(complete) > 1:
         every_split = (train.with_name(train.name.replace("train", "{train,valid,test}")) for train, *_ in complete)
@@ -80,7 +80,7 @@ def download(root: Path, files: Mapping[str, str]) -> Splits:
     checksums of `files`, too, unless these are archives.
     """
     refuse_file(root)
-    if not any(splits.train.is_file() for splits in _candidates([root, *_folders_below(root)])):
+    if not any(splits.train.is_file() for splits in _found(root)):
         _fetch(root, files)
     splits = folder(root)
     for split, file in zip(Splits._fields, splits, strict=True):
@@ -95,7 +95,7 @@ def download(root: Path, files: Mapping[str, str]) -> Splits:
 
 
 def has_checksums(source: Callable[[Path], Splits]) -> bool:
-    """Whether a source gives the same text everywhere, as `download` does."""
+    """Whether a source is one of downloaded files, whose checksums `download` knows."""
     return getattr(source, "func", None) is download
 
 
@@ -112,8 +112,9 @@ def _digest(file: Path, algorithm: str, *size_and_mtime: int) -> str:
         return hashlib.file_digest(data, algorithm).hexdigest()
 
 
-def _folders_below(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("[!.]*") if path.is_dir())
+def _found(root: Path) -> list[Splits]:
+    """The splits in a folder of which any file is there, or else those in the folders directly below it."""
+    return _candidates([root]) or _candidates(sorted(path for path in root.glob("[!.]*") if path.is_dir()))
 
 
 def _candidates(folders: Iterable[Path]) -> list[Splits]:
@@ -128,7 +129,7 @@ def _candidates(folders: Iterable[Path]) -> list[Splits]:
 
 def _only_training_split(root: Path) -> Path | None:
     """The training split of a folder that holds no other."""
-    candidates = _candidates([root]) or _candidates(_folders_below(root))
+    candidates = _found(root)
     if len(candidates) == 1 and [file.is_file() for file in candidates[0]] == [True, False, False]:
         return candidates[0].train
     return None

@@ -111,36 +111,41 @@ class Evaluator:
     def results(self, split: str) -> Iterator[EvaluationResult]:
         """Score `valid` or `test`, first with fixed weights, then with dynamic evaluation; Ctrl-C ends it early."""
         token_ids = getattr(self.data.corpus, split)
-        passes: list[Sequence[DynamicEvaluation | None]] = [[None]]
-        if self.config.dynamic:
-            passes.append(self.config.dynamic_candidates())
         try:
-            for candidates in passes:
-                dynamic, interpolations, tuning = self._choose(candidates)
-                scores = self._score(token_ids, interpolations.values(), dynamic, split)
-                for methods, interpolation in interpolations.items():
-                    nll = interpolation.nll(tuning) if tuning else None
-                    yield EvaluationResult(methods, interpolation, dynamic, scores, self.name, nll)
-                if not scores.complete:
-                    raise KeyboardInterrupt
+            yield from self._results(token_ids, split, None)
+            if self.config.dynamic:
+                yield from self._results(token_ids, split, self._chosen_dynamic())
         except KeyboardInterrupt:
             self.stopped = True
 
-    def _choose(
-        self, dynamics: Sequence[DynamicEvaluation | None]
-    ) -> tuple[DynamicEvaluation | None, dict[tuple[str, ...], Interpolation], TokenScores | None]:
-        """The best values on the tuning text when tuning, else the given ones; and, if needed, that text's scores."""
-        candidates, dynamic = self.config.interpolations(), dynamics[0]
+    def _results(self, token_ids: Tensor, split: str, dynamic: DynamicEvaluation | None) -> Iterator[EvaluationResult]:
+        """The results of one pass over a split, one for each combination of methods."""
+        interpolations, tuning = self._chosen_interpolations(dynamic)
+        scores = self._score(token_ids, interpolations.values(), dynamic, split)
+        for methods, interpolation in interpolations.items():
+            nll = interpolation.nll(tuning) if tuning else None
+            yield EvaluationResult(methods, interpolation, dynamic, scores, self.name, nll)
+        if not scores.complete:
+            raise KeyboardInterrupt
+
+    def _chosen_dynamic(self) -> DynamicEvaluation | None:
+        """Dynamic evaluation with the values that are best by themselves on the tuning text, one pass for each."""
+        candidates = self.config.dynamic_candidates()
+        if len(candidates) == 1:
+            return candidates[0]
+        alone = Interpolation()
+        return self._best(
+            [EvaluationResult((), alone, each, self._tune([alone], each), self.name) for each in candidates]
+        ).dynamic
+
+    def _chosen_interpolations(
+        self, dynamic: DynamicEvaluation | None
+    ) -> tuple[dict[tuple[str, ...], Interpolation], TokenScores | None]:
+        """The best values for each combination on the tuning text, in one pass, and, if needed, that text's scores."""
+        candidates = self.config.interpolations()
         if not self.config.tune:
             given = {methods: each for methods, [each] in candidates.items()}
-            return dynamic, given, self._tune(given.values(), dynamic) if self.mixed else None
-        # first those of dynamic evaluation alone, one pass per candidate
-        if len(dynamics) > 1:
-            alone = Interpolation()
-            dynamic = self._best(
-                [EvaluationResult((), alone, each, self._tune([alone], each), self.name) for each in dynamics]
-            ).dynamic
-        # then, with the best of these, those of each combination, all in one pass
+            return given, self._tune(given.values(), dynamic) if self.mixed else None
         scores = self._tune([each for group in candidates.values() for each in group], dynamic)
         best = {
             methods: self._best(
@@ -148,7 +153,7 @@ class Evaluator:
             ).interpolation
             for methods, group in candidates.items()
         }
-        return dynamic, best, scores
+        return best, scores
 
     def _best(self, results: Sequence[EvaluationResult]) -> EvaluationResult:
         """The result with the lowest loss; all are recorded in `tried`."""
@@ -158,7 +163,9 @@ class Evaluator:
     def _tune(self, interpolations: Iterable[Interpolation], dynamic: DynamicEvaluation | None) -> TokenScores:
         """Score the beginning of the validation split."""
         values = f" lr={dynamic.lr:g} decay={dynamic.decay:g}" if dynamic else ""
-        scores = self._score(tuning_text(self.config, self.data), interpolations, dynamic, f"tuning{values}")
+        scores = self._score(
+            tuning_text(self.data, self.config.tune_tokens), interpolations, dynamic, f"tuning{values}"
+        )
         if not scores.complete:
             raise KeyboardInterrupt
         return scores
@@ -191,9 +198,9 @@ class Evaluator:
         return gradient_rms(self.model, tracked, self.fabric.autocast)
 
 
-def tuning_text(config: EvaluationConfig, data: TextDataModule) -> Tensor:
+def tuning_text(data: TextDataModule, tune_tokens: int) -> Tensor:
     """The beginning of the validation split, to choose values and the weights of a mixture on, `[N]`."""
-    return data.corpus.valid[: config.tune_tokens]
+    return data.corpus.valid[:tune_tokens]
 
 
 def with_progress_bar(windows: Iterable[T], description: str, total: int) -> Iterable[T]:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from lm.data.datamodule import TextDataModule
-from lm.evaluation.config import EvaluationConfig
 from lm.evaluation.evaluator import EvaluationResult, tuning_text
-from lm.evaluation.ngram import NGram
+from lm.evaluation.ngram import KneserNey, NGram
 from lm.evaluation.protocol import Protocol
 from lm.evaluation.scoring import Interpolation, TokenScores
 from lm.ops import IGNORE_INDEX
@@ -22,26 +21,27 @@ class NGramEvaluator:
     They read a text in order, across the boundaries of the models' streams.
 
     Args:
-        config: the n-grams.
+        ngram: the n-grams.
+        tune_tokens: of the validation split, for their weight in a mixture.
         protocol: that of a model, for the tokens that are scored.
         data: the text.
     """
 
-    def __init__(self, config: EvaluationConfig, protocol: Protocol, data: TextDataModule) -> None:
-        self.config = config
+    def __init__(self, ngram: KneserNey, tune_tokens: int, protocol: Protocol, data: TextDataModule) -> None:
+        self.ngram = ngram
+        self.tune_tokens = tune_tokens
         self.protocol = protocol
         self.data = data
-        self.name = config.ngram.name if config.ngram else ""
+        self.name = ngram.name
         self.tried: list[dict[str, Any]] = []
         self.stopped = False
 
     def results(self, split: str) -> Iterator[EvaluationResult]:
         """Estimate the n-grams, then score `valid` or `test`."""
-        ngram, corpus = self.config.ngram, self.data.corpus
-        assert ngram
+        corpus = self.data.corpus
         try:
-            model = ngram.train(corpus.train.numpy(), len(corpus.vocabulary))
-            tuning = Interpolation().nll(self._score(model, tuning_text(self.config, self.data)))
+            model = self.ngram.train(corpus.train.numpy(), len(corpus.vocabulary))
+            tuning = Interpolation().nll(self._score(model, tuning_text(self.data, self.tune_tokens)))
             yield EvaluationResult(
                 (), Interpolation(), None, self._score(model, getattr(corpus, split)), self.name, tuning
             )

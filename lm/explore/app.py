@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from io import BytesIO
@@ -24,7 +23,7 @@ from lm.errors import UserError
 from lm.language_model import LanguageModel, pieces
 from lm.models.attention_weights import has_attention
 from lm.plots import attention_maps, log_prob_heat_map
-from lm.plots.surprisal_page import filled, script_json, shown
+from lm.plots.surprisal_page import filled, plain_score, script_json
 from lm.score import Score
 
 HERE = files("lm.explore")
@@ -65,7 +64,6 @@ class Explorer:
         self.models = list(models.values())
         self.names = list(models)
         self.text = text
-        self.scored = lru_cache(maxsize=200)(self._scored)  # a repeated line is not scored again
         self.last: dict[int, Score] = {}  # by model; of a line that goes on, only the new words are scored
         self.lock = Lock()  # requests run in threads, but models are for one at a time
 
@@ -90,12 +88,12 @@ class Explorer:
         return JSONResponse(each)
 
     def _all_scored(self, model: int, lines: Sequence[str]) -> list[dict[str, Any]]:
-        return [self.scored(model, line) for line in lines]
+        return [self._scored(model, line) for line in lines]
 
     def _scored(self, model: int, line: str) -> dict[str, Any]:
         with self.lock:
             self.last[model] = score = self.models[model].score(line, TOP, earlier=self.last.get(model))
-        return shown(score)
+        return plain_score(score)
 
     async def continuation(self, request: Request) -> Response:
         """A sample that continues `prompt`, word by word as it is drawn."""

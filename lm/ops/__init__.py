@@ -1,4 +1,4 @@
-"""Faster operators: exact, each tested against its plain version."""
+"""Faster operators for CPUs, each tested against its plain version, and settings of precision and memory."""
 
 from lm.ops.allocator import keep_freed_memory
 from lm.ops.attention import attention, attention_weights

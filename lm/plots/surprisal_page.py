@@ -17,7 +17,7 @@ HEIGHT = 480  # pixels, in a notebook
 
 def surprisal_html(scores: Sequence[Score]) -> str:
     """The page of scored lines: a word's rank, probability and the most probable ones are shown where one points."""
-    return filled(PAGE / "text.html", scores=script_json([shown(score) for score in scores]))
+    return filled(PAGE / "text.html", scores=script_json([plain_score(score) for score in scores]))
 
 
 def surprisal_frame(scores: Sequence[Score]) -> str:
@@ -31,7 +31,7 @@ def filled(template: Traversable, **values: str) -> str:
     return Template(template.read_text("utf-8")).substitute(style=style, script=script, **values)
 
 
-def shown(score: Score) -> dict[str, Any]:
+def plain_score(score: Score) -> dict[str, Any]:
     """A score as plain data, its control characters escaped."""
     words = [visible(word) for word in score.words]
     top = [[(visible(word), value) for word, value in each] for each in score.top_log_probs]

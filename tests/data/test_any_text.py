@@ -13,8 +13,9 @@ from lm.data import EOS, UNK
 from lm.data.corpus import encode
 from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
-from lm.data.windows import IGNORE_INDEX, Window, Windows, batchify, batchify_padded
+from lm.data.windows import Window, Windows, batchify, batchify_padded
 from lm.errors import UserError
+from lm.ops import IGNORE_INDEX
 
 BIDI = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
 TEXT = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("ab \t\r\n\0")), max_size=80)

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lm.data import IGNORE_INDEX
 from lm.data.datamodule import TextDataModule
 from lm.data.sources import Splits, folder
 from lm.errors import UserError
+from lm.ops import IGNORE_INDEX
 from tests.conftest import needs_gpu
 
 

@@ -76,8 +76,8 @@ def test_dynamic_values_are_tuned_too_and_one_that_diverges_is_not_taken(evaluat
 def test_tuning_never_reads_the_test_text(evaluate, monkeypatch):
     run = evaluate(temperatures=[0.8, 1.2], cache=CACHE, dynamic=DYNAMIC, tune=True)
     monkeypatch.setattr(run.data, "corpus", run.data.corpus._replace(test=None))
-    run._choose([None])
-    run._choose(run.config.dynamic_candidates())
+    run._chosen_interpolations(None)
+    run._chosen_interpolations(run._chosen_dynamic())
     assert run.tried
 
 

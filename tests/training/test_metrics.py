@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lm.data import IGNORE_INDEX
+from lm.ops import IGNORE_INDEX
 from lm.training.metrics import TextLoss
 
 

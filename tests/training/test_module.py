@@ -5,9 +5,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
-from lm.data import IGNORE_INDEX
 from lm.data.datamodule import TextDataModule
 from lm.data.sources import folder
+from lm.ops import IGNORE_INDEX
 from lm.training.module import LitLanguageModel
 from lm.training.schedules import cosine, divide_on_plateau
 from tests.conftest import make_core
