@@ -101,11 +101,9 @@ def load_evaluators(
     first = load(first_ckpt, first_name)
     for other in others:
         check_same_tokens(first, load(*other), config.split)
-    ngrams = (
-        [NGramEvaluator(evaluation.ngram, evaluation.tune_tokens, first.protocol, first.data)]
-        if evaluation.ngram
-        else []
-    )
+    ngrams = []
+    if evaluation.ngram:
+        ngrams = [NGramEvaluator(evaluation.ngram, evaluation.tune_tokens, first.protocol, first.data)]
     return first.data, chain([first], starmap(load, others), ngrams)
 
 

@@ -79,10 +79,8 @@ def test_every_model_is_mixed_with_its_own_methods_and_keeps_its_weights(data):
     fabric = Fabric(accelerator="cpu", devices=1)
     runs = [Evaluator(config, model, data, fabric, name, mixed=True) for name, model in models.items()]
     assert runs[0].protocol.context != runs[1].protocol.context
-    results = [
-        list(run.results("test"))
-        for run in (*runs, NGramEvaluator(config.ngram, config.tune_tokens, runs[0].protocol, data))
-    ]
+    ngrams = NGramEvaluator(config.ngram, config.tune_tokens, runs[0].protocol, data)
+    results = [list(each.results("test")) for each in (*runs, ngrams)]
     mixed = list(mixtures(results))
     assert [each.name for each in mixed] == ["mixture", "mixture, cache", "mixture, dynamic", "mixture, dynamic, cache"]
     for i, each in enumerate(mixed):
@@ -100,10 +98,8 @@ def test_every_model_is_mixed_with_its_own_methods_and_keeps_its_weights(data):
 def test_n_grams_score_the_tokens_of_the_models_in_their_order(data, batch_size, trim):
     config = EvaluationConfig(batch_size=batch_size, trim=trim, ngram=KneserNey(2), tune_tokens=100)
     run = Evaluator(config, make_model("lstm"), data, Fabric(accelerator="cpu", devices=1))
-    [of_model], [of_ngram] = (
-        list(each.results("valid"))
-        for each in (run, NGramEvaluator(config.ngram, config.tune_tokens, run.protocol, data))
-    )
+    ngrams = NGramEvaluator(config.ngram, config.tune_tokens, run.protocol, data)
+    [of_model], [of_ngram] = (list(each.results("valid")) for each in (run, ngrams))
     assert torch.equal(of_ngram.scores.targets, of_model.scores.targets)
     text, corpus = data.corpus.valid, data.corpus
     in_order = KneserNey(2).train(corpus.train.numpy(), 30).log_probs(text.numpy(), corpus.vocabulary.eos_id)
