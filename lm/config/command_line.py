@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from lm.config.cli import user_error_message
 from lm.config.overrides import check_command_line, quoted
 from lm.errors import UserError
 
@@ -37,8 +38,10 @@ def prepare_command_line(script: str, texts: Collection[str] = ()) -> None:
     try:
         sys.argv[1:] = hydra_arguments(sys.argv[1:], texts)
         check_command_line(script, sys.argv[1:])
-    except UserError as error:
-        sys.exit(str(error))
+    except Exception as error:
+        if (message := user_error_message(error)) is None:
+            raise
+        sys.exit(message)
 
 
 def use_utf8_streams() -> None:

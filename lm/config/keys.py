@@ -1,8 +1,8 @@
 """The keys that overrides set, add or leave out (`model.core.hidden_size=300`): each must be one that is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from inspect import signature
+from inspect import Signature, signature
 from typing import Any
 
 from hydra._internal.utils import _locate
@@ -107,18 +107,29 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _takes(target: str, name: str, node: str) -> bool:
     """Whether what `target` names can be called with the argument `name`."""
-    parameters = signature(located(target, node)).parameters
+    parameters = signature_of(located(target, node)).parameters
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def signature_of(target: Callable[..., Any]) -> Signature:
+    """The signature of a callable; one that takes everything where Python does not know it, as of `dict`."""
+    try:
+        return signature(target)
+    except ValueError:
+        return signature(lambda *_, **__: None)
 
 
 def located(target: str, node: str) -> Any:
     """What `target` names, the value of `_target_` in `node`."""
     try:
-        return _locate(target)
+        found = _locate(target)
     except Exception as error:  # imports may raise anything
         cause = error.__cause__ or error
         reason = (str(cause).splitlines() or [type(cause).__name__])[0].removesuffix(".")
         raise UserError(f"{node}._target_={target} given, but it cannot be imported: {reason}.") from error
+    if not callable(found):
+        raise UserError(f"{node}._target_={target} given, but it is no class or function.")
+    return found
 
 
 def _parent(path: str) -> str:

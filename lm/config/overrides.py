@@ -105,7 +105,7 @@ def _checked(script: str, overrides: list[Override], default: DictConfig) -> Dic
         options.check(each)
     others = [each for each in overrides if each not in chosen]
     config = None
-    if not any(map(_changes_the_keys, others)):  # all keys are there: composing once is enough
+    if not any(_changes_the_keys(each, others) for each in others):  # all keys are there: composing once is enough
         with suppress(UserError):
             config = composed(script, overrides) if overrides else default
     keys = Keys.of(config or composed(script, [*searchpath, *chosen]), others, options)
@@ -114,8 +114,11 @@ def _checked(script: str, overrides: list[Override], default: DictConfig) -> Dic
     return config or composed(script, overrides)
 
 
-def _changes_the_keys(override: Override) -> bool:
-    return override.is_add() or override.is_force_add() or override.is_delete() or isinstance(override.value(), dict)
+def _changes_the_keys(override: Override, others: Iterable[Override]) -> bool:
+    """Whether an override adds keys, leaves some out, or replaces what has a key that another override names."""
+    if override.is_add() or override.is_force_add() or override.is_delete() or isinstance(override.value(), dict):
+        return True
+    return any(each.key_or_group.startswith(f"{override.key_or_group}.") for each in others)
 
 
 def _swept_values(overrides: Iterable[Override]) -> Iterator[dict[str, Any]]:

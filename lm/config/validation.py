@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from typeguard import TypeCheckError, check_type
 
-from lm.config.keys import located
+from lm.config.keys import located, signature_of
 from lm.config.plain_data import INSTANTIATE_KEYS
 from lm.errors import UserError
 
@@ -100,4 +100,4 @@ def _signature(target: Callable[..., Any]) -> tuple[inspect.Signature, dict[str,
         hints = get_type_hints(function)
     except (NameError, TypeError):  # a type that exists only for type checkers
         hints = {}
-    return inspect.signature(target), hints
+    return signature_of(target), hints

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lm.config.command_line import hydra_arguments, use_utf8_streams
+from lm.config.command_line import hydra_arguments, prepare_command_line, use_utf8_streams
 from lm.errors import UserError
 from tests.conftest import run, small
 
@@ -124,6 +124,20 @@ def test_the_run_folder_that_lightning_hands_its_processes_is_the_same(folder):
     own, lightnings, *_ = hydra_arguments([*hydra_arguments([f"hydra.run.dir={folder}"]), *child])
     assert own == lightnings
     assert OverridesParser.create().parse_override(own).value() == folder
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model.embedding.embedding_size=${model.core.hiden_size}", r"^Interpolation key '.*hiden_size' not found$"),
+        ("model.core=null", r"^.* node `model.core` is not a container .*$"),
+    ],
+)
+def test_a_reference_to_no_key_is_one_line(argument, message, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", argument])
+    monkeypatch.setattr("lm.config.command_line.use_utf8_streams", lambda: None)
+    with pytest.raises(SystemExit, match=message):
+        prepare_command_line("train")
 
 
 def test_an_argument_that_is_not_utf8_is_one_line():
