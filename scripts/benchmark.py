@@ -1,9 +1,9 @@
 """Measure how much faster this is than a plain PyTorch loop, on this machine."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lm.config.script import imported, script_main
 from lm.errors import UserError
@@ -22,8 +22,6 @@ UNITS = {
     "cutoffs": "adaptive softmax",
 }
 TYPED = ("accelerator", "work", "only", "rounds", "steps", "words", "streams", "chunks")
-BASELINE_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False, "tokenize": False}
-GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]
 
 
 def benchmark(config: DictConfig) -> list[dict]:
@@ -73,6 +71,7 @@ def benchmark(config: DictConfig) -> list[dict]:
 
 def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
     """For each race its work, its model and its sides, the one that the others are compared with first."""
+    from lm.benchmark.training_config import check_plain_data
     from lm.config.checks import at_least, one_of
     from lm.config.validation import check_arguments
 
@@ -87,6 +86,8 @@ def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
     one_of(("cpu", "gpu"), accelerator=config.accelerator)
     for work in config.work:
         one_of(UNITS, work=work)
+    if any(work != "cutoffs" for work in config.work):
+        check_plain_data()
     models = list(config.models) if config.only is None else config.only
     for model in models:
         one_of(config.models, only=model)
@@ -117,6 +118,7 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
     from lm.benchmark.comparable import check_comparable
     from lm.benchmark.race import Side
     from lm.benchmark.report import LIMIT
+    from lm.benchmark.training_config import training_config
 
     overrides = model.overrides if model else []
     base = training_config(config, overrides)
@@ -127,7 +129,12 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
             Side(f"{config.streams} streams", "lm.benchmark.ours.generate", many, per_step=config.streams),
         ]
     if work == "cutoffs":
-        return [Side("adaptive", "", training_config(config, [*overrides, *config.sides.adaptive]))]
+        adaptive = training_config(config, [*overrides, *config.sides.adaptive], plain_data=False)
+        if "cutoffs" not in adaptive["model"]["head"]:
+            raise UserError(
+                f"sides.adaptive={config.sides.adaptive} given, but work=cutoffs is for an adaptive softmax."
+            )
+        return [Side("adaptive", "", adaptive)]
     if work == "loss":
         chunks = {"torch": base, **{f"torch in chunks of {n}": {**base, "chunk": n} for n in config.chunks}}
         return [
@@ -148,25 +155,6 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
     if work == "train":
         sides += [Side(name + LIMIT, "lm.benchmark.limits.train", ours[name]) for name in exact]
     return sides
-
-
-def training_config(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """A training config for this data in primitive types, with the files of the text."""
-    from hydra import compose
-    from hydra.utils import instantiate
-
-    from lm.config.num_params import without_num_params
-    from lm.config.validation import check
-
-    training = compose("train", [f"trainer={config.accelerator}", "scheduler=constant", "run_dir=.", *overrides])
-    training = without_num_params(training)
-    training.data = {**config.data, **BASELINE_DATA}
-    check(training)
-    data = instantiate(config.data)
-    files = [str(file) for file in data.source(data.root)]
-    groups = OmegaConf.to_container(OmegaConf.masked_copy(training, GROUPS), resolve=True)
-    assert isinstance(groups, dict)
-    return {**groups, "files": files, "words": config.words, "num_samples": 1, **config.learn}
 
 
 main = script_main("benchmark", benchmark)

@@ -30,8 +30,13 @@ def export(config: DictConfig) -> Path | str:
     one_of(DTYPES, dtype=config.dtype)
     if config.dtype != "float32" and config.format not in ("folder", "hub"):
         raise UserError(f"dtype={config.dtype} with format={config.format} given, but that is written as float32.")
-    for key, formats in {"out": ENDINGS, "repo": ["hub"]}.items():
-        if config[key] is not None and config.format not in formats:
+    for key, formats, default in (
+        ("out", ENDINGS, None),
+        ("repo", ["hub"], None),
+        ("private", ["hub"], True),
+        ("license", ["folder", "hub"], "unknown"),
+    ):
+        if config[key] != default and config.format not in formats:
             raise UserError(f"{key}={config[key]} given, but it is for format={' or format='.join(formats)} only.")
     if config.format == "hub":
         return hub(config)

@@ -18,9 +18,20 @@ CORES: dict[str, dict[str, Any]] = {
     },
 }
 MODEL = {"locked_dropout": False, "embedding_dropout": 0}
-EMBEDDING = {"_target_": "lm.models.TokenEmbedding"}
+EMBEDDING = {"_target_": "lm.models.TokenEmbedding", "pretrained": None}
 HEAD = {"_target_": "lm.models.SoftmaxHead"}
 OPTIMIZER = {"_target_": "lm.training.optimizers.SGD", "momentum": 0, "weight_decay": 0}
+TRAINER = {"accumulate_grad_batches": 1, "gradient_clip_algorithm": "norm"}
+PRECISIONS = ("32-true", "bf16-mixed")  # of all sides, see `lm.benchmark.limits.gflops`
+
+
+def check_precision(precision: object, overrides: Sequence[str]) -> None:
+    """Refuse a precision that the rate of products is not measured in."""
+    if precision not in PRECISIONS:
+        allowed = " or ".join(PRECISIONS)
+        raise UserError(
+            f"{' '.join(overrides)} given, but a side has only trainer.precision={allowed}, not {precision}."
+        )
 
 
 def check_comparable(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -42,7 +53,10 @@ def check_comparable(config: Mapping[str, Any], overrides: Sequence[str]) -> Non
         ("model.core", core, CORES[core["_target_"]] | width),
         ("model", model, MODEL | {"output_dropout": 0 if is_transformer else core["dropout"]}),
         ("optimizer", config["optimizer"], OPTIMIZER),
+        ("trainer", config["trainer"], TRAINER),
     ):
         for key, value in plain.items():
-            if values[key] != value:
-                raise UserError(f"{given} only {path}.{key}={value}, not {values[key]}.")
+            if (own := values.get(key, value)) != value:
+                raise UserError(f"{given} only {path}.{key}={value}, not {own}.")
+    if config["trainer"]["gradient_clip_val"] is None:
+        raise UserError(f"{given} only gradients that are clipped: give trainer.gradient_clip_val a number.")

@@ -1,7 +1,7 @@
 """Validation loss over training time: how much sooner a side is as good as the plain loop after its epochs."""
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, cycle
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def curves(rows: Sequence[dict[str, Any]]) -> Figure:
     """Validation perplexity over minutes of training, a line for each side."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
-    for row, marker in zip(rows, "os^Dv*", strict=False):
+    for row, marker in zip(rows, cycle("os^Dv*"), strict=False):
         times, perplexities = zip(*row["curve"], strict=True)
         axis.plot([time / 60 for time in times], perplexities, marker=marker, label=row["side"])
     axis.axhline(rows[0]["perplexity"], color="black", linewidth=0.8, linestyle=":")

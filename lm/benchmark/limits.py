@@ -41,6 +41,8 @@ def train(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     logits, gradients = torch.empty(len(features), BLOCK, dtype=dtype, device=device), torch.empty_like(features)
     next_turn()
     while True:
+        model.core.zero_grad()
+        inputs.grad = None
         for words in matrix.split(BLOCK):
             block = logits[:, : len(words)]
             torch.mm(features, words.T, out=block)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lm.benchmark.device import autocast, device_of
+from lm.errors import UserError
 from lm.ops import linear_cross_entropy
 from lm.training.process import prepare_process
 
@@ -23,6 +24,10 @@ def plain(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
 
 def torch_chunked(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
     """A step is torch's linear_cross_entropy with its own chunking, or with chunks of `chunk` positions."""
+    if not hasattr(nn, "LinearCrossEntropyOptions"):
+        raise UserError(
+            f"work=loss given, but torch {torch.__version__} has no chunks for it: use torch 2.13 or newer."
+        )
     size = config.get("chunk")
     options = nn.LinearCrossEntropyOptions(**({"chunking_method": None, "batch_chunk_size": size} if size else {}))
 

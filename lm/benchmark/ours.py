@@ -15,7 +15,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from lm.benchmark.device import device_of
 from lm.data.corpus import load_corpus
-from lm.data.sources import Splits
+from lm.data.sources import Splits, digest_of_version
 from lm.generation.config import GenerationConfig
 from lm.generation.sampling import generate_ids
 from lm.training.module import LitLanguageModel
@@ -106,8 +106,9 @@ def generate(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
 
 
 def read(config: dict[str, Any], next_turn: Callable[..., None]) -> None:
-    """A step is the whole corpus, from the cache."""
+    """A step is the whole corpus, from the cache, as a new process reads it."""
     next_turn()
     while True:
+        digest_of_version.cache_clear()
         load_corpus(Splits(*map(Path, config["files"])), Path(config["data"]["cache_dir"]).expanduser())
         next_turn()

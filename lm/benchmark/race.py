@@ -119,7 +119,7 @@ def _receive(line: Connection) -> Any:
     try:
         answer = line.recv()
     except (EOFError, ConnectionError):
-        raise RuntimeError("A side has died without a word: is there enough memory?") from None
+        raise UserError("A side was ended by the system: is there enough memory?") from None
     if isinstance(answer, Exception):
         raise answer
     return answer

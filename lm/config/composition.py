@@ -1,7 +1,8 @@
 """The config of a script, composed before Hydra does it for the run, in one line where it cannot be."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,15 @@ def composed(script: str, overrides: Sequence[Override] = ()) -> DictConfig:
             lines.append(each.input_line or "")
         elif values := values_of(each):
             lines.append(f"{each.get_key_element()}={values[0]}")
-    try:
+    with one_line_if_not_composed():
         return compose(script, lines, return_hydra_config=True)
+
+
+@contextmanager
+def one_line_if_not_composed() -> Iterator[None]:
+    """Report in one line what Hydra or OmegaConf refuse to compose."""
+    try:
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(" ".join(map(_one_line, filter(None, (error, error.__cause__))))) from error
 

@@ -16,7 +16,7 @@ def check_against_defaults(config: DictConfig, default: DictConfig) -> None:
         default: composed without any.
 
     Raises:
-        UserError: if a switch is not true or false, or a key null whose default is not.
+        UserError: if a switch is not true or false, a key is null whose default is not, or a mapping is replaced.
     """
     given = dict(config.items_ex(resolve=False))
     for key, usual in default.items_ex(resolve=False):
@@ -24,5 +24,7 @@ def check_against_defaults(config: DictConfig, default: DictConfig) -> None:
         if value is None:
             if key in given and usual is not None and key not in NULLABLE:
                 raise UserError(f"{key!s}=null given, but it needs a value; --help says more.")
+        elif isinstance(usual, DictConfig) and not isinstance(value, DictConfig):
+            raise UserError(f"{key!s}={value} given, but it has keys of its own: give {key!s}.KEY=VALUE.")
         elif (isinstance(usual, bool) or key in SWITCHES) and not isinstance(value, bool) and "${" not in str(value):
             raise UserError(f"{key!s}={value} given, but it must be true or false.")

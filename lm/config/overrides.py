@@ -57,7 +57,8 @@ def check_command_line(script: str, arguments: Sequence[str]) -> None:
     for key, value in [] if flags.cfg else nodes.items():
         if value == "???" and not key.startswith("hydra."):
             raise UserError(f"{key} is missing: give {key}=VALUE; --help says more.")
-    for job in (config, *map(OmegaConf.create, _swept_values(overrides))):
+    keys = [each for each in overrides if each.key_or_group not in default.hydra.runtime.choices]
+    for job in (config, *map(OmegaConf.create, _swept_values(keys))):
         check_against_defaults(job, default)
     swept = [each.key_or_group for each in overrides if each.is_sweep_override()]
     # a reference may be to a swept key; to any other, the key itself is checked

@@ -103,11 +103,12 @@ def digest(file: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file in hexadecimal digits, cached by its size and modification time."""
     with explain_os_errors(f"read {file}"):
         stat = file.stat()
-        return _digest(file, algorithm, stat.st_size, stat.st_mtime_ns)
+        return digest_of_version(file, algorithm, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache
-def _digest(file: Path, algorithm: str, *size_and_mtime: int) -> str:
+def digest_of_version(file: Path, algorithm: str, *size_and_mtime: int) -> str:
+    """The checksum of a file that has this size and modification time."""
     with file.open("rb") as data:
         return hashlib.file_digest(data, algorithm).hexdigest()
 

@@ -94,6 +94,7 @@ def test_an_unknown_option_is_refused_with_the_options_of_its_group(command, mes
         ("train -m test=true,no", "test=no given, but it must be true or false."),
         ("train -m init_vocabulary=keep,null", "init_vocabulary=null given, but it needs a value"),
         ("train test=yes", "test=yes given, but it must be true or false."),
+        ("benchmark learn=3", "learn=3 given, but it has keys of its own: give learn.KEY=VALUE."),
         ("score ckpt=null", "ckpt=null given, but it needs a value"),
         ("score ckpt=x most=null", "most=null given, but it needs a value"),
         ("explore ckpt=x port=null", "port=null given, but it needs a value"),

@@ -124,6 +124,8 @@ def test_without_a_token_nothing_is_exported(tmp_path, monkeypatch):
             "out=x given, but it is for format=onnx or format=folder or format=vectors only",
         ),
         (["format=onnx", "repo=a/b"], "repo=a/b given, but it is for format=hub only"),
+        (["format=folder", "private=false"], "private=False given, but it is for format=hub only"),
+        (["format=vectors", "license=mit"], "license=mit given, but it is for format=folder or format=hub only"),
     ],
 )
 def test_what_another_format_takes_is_refused(options, message):
