@@ -48,9 +48,9 @@ def benchmark(config: DictConfig) -> list[dict]:
         console.print(f"{work} {model}: {', '.join(side.name for side in sides)}", style="dim", markup=False)
         if work == "learn":
             learning.learn(sides, config.learn.rounds)
-            found = learning.rows(model, sides)
+            found = learning.rows(UNITS[work], model, sides)
         elif work == "cutoffs":
-            found = cutoffs.rows(sides[0].config, model, config.rounds)
+            found = cutoffs.rows(UNITS[work], model, sides[0].config, config.rounds)
         else:
             rounds, steps = {"generate": (1, config.words), "read": (config.rounds, 1)}.get(
                 work, (config.rounds, config.steps)

@@ -28,7 +28,7 @@ CLUSTERS = (2, 3, 4)
 WINDOWS = 4  # of the training text, whose targets the heads are timed with
 
 
-def rows(config: dict[str, Any], model: str, rounds: int) -> list[dict[str, Any]]:
+def rows(work: str, model: str, config: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
     """For the config's cutoffs and the fastest of 2, 3 and 4 clusters: the head's predicted and measured time.
 
     Milliseconds are those of the forward and backward pass for a training window; `frequent` is the share of the
@@ -69,7 +69,7 @@ def rows(config: dict[str, Any], model: str, rounds: int) -> list[dict[str, Any]
     measured = torch.tensor(medians(steps, rounds)).view(len(windows), -1).mean(0).tolist()
     return [
         {
-            "work": "adaptive softmax",
+            "work": work,
             "model": model,
             "cutoffs": " ".join(map(str, cutoffs)) + ("" if i else " (config)"),
             "frequent": probs[: cutoffs[0]].sum().item(),

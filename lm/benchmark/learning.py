@@ -5,10 +5,10 @@ from itertools import accumulate, cycle
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from lm.benchmark.race import Side, started, step
 from lm.evaluation.perplexity import perplexity
+from lm.plots.log_scale import log_ticks
 
 
 def learn(sides: Sequence[Side], rounds: int) -> None:
@@ -44,7 +44,7 @@ def seconds_to(side: Side, nats: float) -> float | None:
     return None
 
 
-def rows(model: str, sides: Sequence[Side]) -> list[dict[str, Any]]:
+def rows(work: str, model: str, sides: Sequence[Side]) -> list[dict[str, Any]]:
     """For each side the time to the first side's last perplexity, its own last one, and its whole curve."""
     target = sides[0].answers[-1][1]
     result = []
@@ -52,7 +52,7 @@ def rows(model: str, sides: Sequence[Side]) -> list[dict[str, Any]]:
         reached = seconds_to(side, target)
         result.append(
             {
-                "work": "learn",
+                "work": work,
                 "model": model,
                 "side": side.name,
                 "seconds": seconds(side)[-1],
@@ -77,8 +77,6 @@ def curves(rows: Sequence[dict[str, Any]]) -> Figure:
     axis.axhline(rows[0]["perplexity"], color="black", linewidth=0.8, linestyle=":")
     axis.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel="validation perplexity")
     for each in (axis.xaxis, axis.yaxis):
-        each.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        each.set_major_formatter("{x:g}")
-        each.set_minor_formatter(NullFormatter())
+        log_ticks(each, (1, 2, 3, 5))
     axis.legend()
     return figure

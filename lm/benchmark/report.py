@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from rich.markup import escape
 from rich.table import Table
 
 from lm.benchmark.limits import gflops
 from lm.benchmark.race import Side
 from lm.plots.learning_curves import COLOURS
+from lm.plots.log_scale import log_ticks
 
 # variables by which libraries are told to use fewer of them
 HOLD_BACK = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
@@ -99,9 +99,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_yticks(range(len(races)), races)
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="times faster than the plain loop (many streams: than one)")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axis.xaxis)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)

@@ -5,15 +5,15 @@ from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter
 
 from lm.plots.labels import families, label
+from lm.plots.log_scale import USUAL, log_ticks
 
 # of Okabe and Ito (2008), whose colours differ for the colour-blind, too, without black and yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-o", "--s", ":D", "-.^")  # for more lines than colours; the markers for lines of one point
-TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # in each decade of perplexity
-FEW_TICKS = (1, 2, 5)  # where there are several decades
+TICKS = (1.0, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # where there is about one decade of perplexity
 
 Curve = Sequence[tuple[float, float]]  # x and loss in nats of each validation
 
@@ -41,9 +41,7 @@ def learning_curves(lines: Mapping[str, Sequence[Curve]], xlabel: str) -> Figure
     axis.set(yscale="log", xlabel=xlabel, ylabel="validation perplexity")
     axis.xaxis.set_major_formatter(EngFormatter(sep="") if axis.get_xlim()[1] >= 1000 else "{x:g}")
     low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=TICKS if high < 10 * low else FEW_TICKS))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axis.yaxis, TICKS if high < 10 * low else USUAL)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     handles = sorted(ends, key=ends.__getitem__, reverse=True)

@@ -1,7 +1,6 @@
 """Sets `trainer.max_steps` to what `train_minutes` allows, so that the run can be repeated on any machine."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -10,13 +9,13 @@ from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
-from lm.checkpoints import checkpoint
 from lm.config.launch import task_overrides
 from lm.config.validation import number_of_devices
 from lm.errors import UserError
 from lm.training.distributed import cluster
 from lm.training.init_from import make_data
 from lm.training.module import LitLanguageModel
+from lm.training.resume.validation import Resumed
 from lm.training.schedules import constant
 
 WARMUP_STEPS = 5
@@ -46,7 +45,7 @@ def has_several_processes(trainer: DictConfig) -> bool:
     return number_of_devices(trainer.devices) != 1 or trainer.num_nodes != 1
 
 
-def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
+def set_max_steps(config: DictConfig, resumed: Resumed | None) -> None:
     """Replace `trainer.max_steps` and `max_epochs` by as many steps as `train_minutes` allows, if it is not null.
 
     The speed is that of a few steps of a model that is thrown away. Validation is not counted. A resumed run keeps the
@@ -60,13 +59,12 @@ def set_max_steps(config: DictConfig, resumed: Path | None) -> None:
         trainer.max_steps = max(1, round(60 * minutes / seconds))
         print(f"train_minutes={minutes}: {trainer.max_steps:,} steps of {1e3 * seconds:.1f} ms", flush=True)
     else:
-        stored = checkpoint.load(resumed).config
-        if (then := stored.get("train_minutes")) != minutes:
+        if (then := resumed.config.get("train_minutes")) != minutes:
             raise UserError(
-                f"train_minutes={minutes} given, but the run of ckpt={resumed} began with train_minutes={then}: give "
-                "the same, or train_minutes=null trainer.max_epochs=-1 trainer.max_steps=STEPS for a longer run."
+                f"train_minutes={minutes} given, but the run of ckpt={resumed.path} began with train_minutes={then}: "
+                "give the same, or train_minutes=null trainer.max_epochs=-1 trainer.max_steps=STEPS for a longer run."
             )
-        trainer.max_steps = stored["trainer"]["max_steps"]
+        trainer.max_steps = resumed.config["trainer"]["max_steps"]
     trainer.max_epochs = -1
 
 

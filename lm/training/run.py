@@ -36,7 +36,7 @@ from lm.training.results import (
 from lm.training.resume.checkpoint_io import AtomicCheckpointIO
 from lm.training.resume.choose import check_same_text, continue_run
 from lm.training.resume.graceful_stop import was_stopped
-from lm.training.resume.validation import one_line_if_not_restored
+from lm.training.resume.validation import Resumed, one_line_if_not_restored
 from lm.training.run_folder import continue_folder, locked
 from lm.training.runs import METRICS_FILE
 from lm.training.width import set_width
@@ -61,7 +61,7 @@ def run(config: DictConfig) -> FinishedRun:
         return fit_and_test(config, resumed)
 
 
-def fit_and_test(config: DictConfig, resumed: Path | None) -> FinishedRun:
+def fit_and_test(config: DictConfig, resumed: Resumed | None) -> FinishedRun:
     """Train, from the checkpoint `resumed` if there is one, then test the best checkpoint."""
     lightning.seed_everything(config.seed, verbose=False)
     timer = TrainingTime()
@@ -71,7 +71,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> FinishedRun:
     print_summary(data)
     vocabulary = data.corpus.vocabulary
     if resumed is not None:
-        check_same_text(resumed, data.corpus)
+        check_same_text(resumed.path, data.corpus)
     check_windows(config.trainer, data)
     model = instantiate(config.model, vocabulary_size=len(vocabulary))
     if resumed is None:
@@ -88,7 +88,7 @@ def fit_and_test(config: DictConfig, resumed: Path | None) -> FinishedRun:
             continue_folder(config.run_dir)
         log_config(trainer, plain_config, is_new=resumed is None)
         with one_line_if_not_restored(trainer, resumed):
-            trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+            trainer.fit(module, data, ckpt_path=resumed and resumed.path, weights_only=True)
         if trainer.is_global_zero and was_stopped(trainer):
             leave(STOPPED, config.run_dir)
         metrics = validation_metrics(trainer)

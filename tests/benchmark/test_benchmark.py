@@ -186,7 +186,7 @@ def test_the_time_to_the_plain_loops_perplexity_is_interpolated_between_validati
         Side("fast", "", {}, answers=[(2.0, 5.5), (2.0, 4.5)]),
         Side("worse", "", {}, answers=[(25.0, 5.5)]),
     ]
-    first, fast, worse = learning.rows("lstm", sides)
+    first, fast, worse = learning.rows("validation perplexity", "lstm", sides)
     assert (first["seconds_to_first"], first["times_sooner"]) == (20, 1)
     assert (fast["seconds_to_first"], fast["times_sooner"]) == (3, pytest.approx(20 / 3))
     assert (worse["seconds_to_first"], worse["times_sooner"]) == (None, None)

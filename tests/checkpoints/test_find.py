@@ -107,7 +107,7 @@ def test_training_goes_on_from_a_run_folder_but_not_from_best(trained, text_fold
 
     folder = trained("lstm").parents[1]
     options = ("model=lstm", *ADAM)
-    found = continue_run(tiny_config(text_folder, tmp_path / "new", *options, f"ckpt={folder}"))
+    found = continue_run(tiny_config(text_folder, tmp_path / "new", *options, f"ckpt={folder}")).path
     assert found == folder / "checkpoints" / "last.ckpt"
     with pytest.raises(UserError, match="give ckpt=last"):
         continue_run(tiny_config(text_folder, tmp_path / "new", *options, "ckpt=best"))

@@ -74,7 +74,7 @@ def test_a_new_run_does_not_overwrite_an_old_one_but_the_same_command_started_ag
     for counter in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"):
         with monkeypatch.context() as restarted:
             restarted.setenv(counter, "1")
-            own = continue_run(tiny_config(text_folder, tmp_path, *options))
+            own = continue_run(tiny_config(text_folder, tmp_path, *options)).path
             assert own == tmp_path / "checkpoints" / "last.ckpt"
             assert continue_run(tiny_config(text_folder, tmp_path / "new", *options)) is None
 

@@ -17,7 +17,7 @@ from lm.config.plain_data import cut
 from lm.config.validation import snapshot
 from lm.data import Corpus
 from lm.errors import UserError
-from lm.training.resume.validation import KEY, check_resumable
+from lm.training.resume.validation import KEY, Resumed, check_resumable
 from lm.training.run_folder import LOCK
 
 MUST_MATCH = ("data", "model", "optimizer", "scheduler", "regularizer", "averaging", "seed")
@@ -28,7 +28,7 @@ MAY_DIFFER = (
 )
 
 
-def continue_run(config: DictConfig) -> Path | None:
+def continue_run(config: DictConfig) -> Resumed | None:
     """The checkpoint to resume from, or None for a new run; sets the run folder in `config` to the checkpoint's.
 
     A command restarted by SLURM or torchrun resumes its own run. A checkpoint outside any run folder, such as a copy,
@@ -72,7 +72,7 @@ def continue_run(config: DictConfig) -> Path | None:
     for logger, key, value in (("tensorboard", "purge_step", stored.step), ("csv", "version", f"csv_{stored.step}")):
         if logger in config.logger:
             config.logger[logger] = {**config.logger[logger], key: value}
-    return path
+    return Resumed(path, stored.step, stored.config)
 
 
 def check_same_text(path: Path, corpus: Corpus) -> None:

@@ -7,7 +7,7 @@ each in its own way; a part that is missing would be left out without a word.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from lightning import Trainer
@@ -59,6 +59,14 @@ PARTS: dict[str, Any] = {
 PROGRESS = ("epoch_progress", "epoch_loop.batch_progress", "epoch_loop.automatic_optimization.optim_progress")
 
 
+class Resumed(NamedTuple):
+    """The checkpoint that a run is resumed from."""
+
+    path: Path
+    step: int  # optimizer steps
+    config: Mapping[str, Any]  # of the run that wrote it
+
+
 def check_resumable(stored: Mapping[str, Any], path: Path) -> None:
     """Check that a checkpoint has everything needed to resume."""
     for name, expected in PARTS.items():
@@ -76,18 +84,17 @@ def check_resumable(stored: Mapping[str, Any], path: Path) -> None:
 
 
 @contextmanager
-def one_line_if_not_restored(trainer: Trainer, path: Path | None) -> Iterator[None]:
+def one_line_if_not_restored(trainer: Trainer, resumed: Resumed | None) -> Iterator[None]:
     """Report in one line that a checkpoint cannot be restored if training fails before its first step."""
-    step = 0 if path is None else torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         alone = trainer.world_size == 1  # else it may be that another process has failed
-        if path is None or trainer.global_step > step or user_error_message(error) or not alone:
+        if resumed is None or trainer.global_step > resumed.step or user_error_message(error) or not alone:
             raise
-        raise _not_resumable(path, f"{type(error).__name__}: {shown(str(error))}") from error
+        raise _not_resumable(resumed.path, f"{type(error).__name__}: {shown(str(error))}") from error
 
 
 def _not_resumable(path: Path, reason: str) -> UserError:

@@ -85,7 +85,7 @@ def test_last_names_what_it_skips(run, text_folder, tmp_path, capsys):
     last = tmp_path / "damaged" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-100])
     new = (tmp_path / "new", *OPTIONS, "ckpt=last")
-    assert continue_run(tiny_config(text_folder, *new)) == tmp_path / "old" / "checkpoints" / "last.ckpt"
+    assert continue_run(tiny_config(text_folder, *new)).path == tmp_path / "old" / "checkpoints" / "last.ckpt"
     assert f"{last} is damaged" in capsys.readouterr().err
     with pytest.raises(UserError, match=rf"newest, {last}, cannot be read"):
         continue_run(tiny_config(text_folder, *new, "seed=5"))
