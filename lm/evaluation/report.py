@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +18,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lm.evaluation.evaluator import EvaluationResult
 from lm.evaluation.perplexity import perplexity
-from lm.plots.log_scale import log_ticks
 
 RANKS = (1, 11, 101, 1_001, 10_001)  # the lower edges of the bins; 1 is the most frequent word
 POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # lower edges; the number of words before a word in its window
@@ -142,7 +142,9 @@ def draw_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, title: s
     for row, style in zip(rows_to_plot(rows), cycle(("o-", "s--", "^:", "D-.")), strict=False):
         axis.plot([label(each) for each in row[key]], [each["ppl"] for each in row[key]], style, label=row["name"])
     axis.set(yscale="log", xlabel=title, ylabel="perplexity")
-    log_ticks(axis.yaxis)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:,g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
 
