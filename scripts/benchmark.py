@@ -71,7 +71,7 @@ def benchmark(config: DictConfig) -> list[dict]:
 
 def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
     """For each race its work, its model and its sides, the one that the others are compared with first."""
-    from lm.benchmark.training_config import check_plain_data
+    from lm.benchmark.training_config import check_typed_data
     from lm.config.checks import at_least, one_of
     from lm.config.validation import check_arguments
 
@@ -86,8 +86,7 @@ def races(config: DictConfig) -> Iterator[tuple[str, str, list["Side"]]]:
     one_of(("cpu", "gpu"), accelerator=config.accelerator)
     for work in config.work:
         one_of(UNITS, work=work)
-    if any(work != "cutoffs" for work in config.work):
-        check_plain_data()
+    check_typed_data(any_words=list(config.work) == ["cutoffs"])
     models = list(config.models) if config.only is None else config.only
     for model in models:
         one_of(config.models, only=model)
@@ -129,7 +128,7 @@ def sides_of(work: str, config: DictConfig, model: DictConfig | None) -> list["S
             Side(f"{config.streams} streams", "lm.benchmark.ours.generate", many, per_step=config.streams),
         ]
     if work == "cutoffs":
-        adaptive = training_config(config, [*overrides, *config.sides.adaptive], plain_data=False)
+        adaptive = training_config(config, [*overrides, *config.sides.adaptive], any_words=True)
         if "cutoffs" not in adaptive["model"]["head"]:
             raise UserError(
                 f"sides.adaptive={config.sides.adaptive} given, but work=cutoffs is for an adaptive softmax."

@@ -101,7 +101,7 @@ def hub(config: DictConfig) -> str:
     with TemporaryDirectory() as temporary:
         out = Path(temporary, "model")
         folder(LanguageModel.load(ckpt), ckpt, config, out)
-        address = upload(out, str(config.repo), config.private)
+        address = upload(out, config.repo, config.private)
     print(f"hub: {address}")
     return address
 

@@ -21,17 +21,36 @@ MODEL = {"locked_dropout": False, "embedding_dropout": 0}
 EMBEDDING = {"_target_": "lm.models.TokenEmbedding", "pretrained": None}
 HEAD = {"_target_": "lm.models.SoftmaxHead"}
 OPTIMIZER = {"_target_": "lm.training.optimizers.SGD", "momentum": 0, "weight_decay": 0}
-TRAINER = {"accumulate_grad_batches": 1, "gradient_clip_algorithm": "norm"}
-PRECISIONS = ("32-true", "bf16-mixed")  # of all sides, see `lm.benchmark.limits.gflops`
+# of the trainer of each side, which is not to stop by itself
+TRAINER = {
+    "accumulate_grad_batches": 1,
+    "gradient_clip_algorithm": "norm",
+    "devices": 1,
+    "num_nodes": 1,
+    "max_steps": -1,
+    "max_time": None,
+    "limit_train_batches": None,
+    "overfit_batches": 0.0,
+    "fast_dev_run": False,
+}
+PRECISIONS = ("32-true", "32", "bf16-mixed")  # in which `lm.benchmark.limits.gflops` measures products
 
 
-def check_precision(precision: object, overrides: Sequence[str]) -> None:
-    """Refuse a precision that the rate of products is not measured in."""
-    if precision not in PRECISIONS:
-        allowed = " or ".join(PRECISIONS)
-        raise UserError(
-            f"{' '.join(overrides)} given, but a side has only trainer.precision={allowed}, not {precision}."
-        )
+def check_trainer(trainer: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse options of a side's trainer with which its steps are no steps of the plain loop.
+
+    Args:
+        trainer: its config.
+        overrides: of the side, to name in the message.
+    """
+    given = f"{' '.join(overrides)} given, but a side has"
+    for key, value in TRAINER.items():
+        if (own := trainer.get(key, value)) != value:
+            raise UserError(f"{given} only trainer.{key}={value}, not {own}.")
+    if str(trainer["precision"]) not in PRECISIONS:
+        raise UserError(f"{given} only trainer.precision={' or '.join(PRECISIONS)}, not {trainer['precision']}.")
+    if not trainer["gradient_clip_val"]:
+        raise UserError(f"{given} only gradients that are clipped: give trainer.gradient_clip_val a number above 0.")
 
 
 def check_comparable(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -53,10 +72,7 @@ def check_comparable(config: Mapping[str, Any], overrides: Sequence[str]) -> Non
         ("model.core", core, CORES[core["_target_"]] | width),
         ("model", model, MODEL | {"output_dropout": 0 if is_transformer else core["dropout"]}),
         ("optimizer", config["optimizer"], OPTIMIZER),
-        ("trainer", config["trainer"], TRAINER),
     ):
         for key, value in plain.items():
-            if (own := values.get(key, value)) != value:
-                raise UserError(f"{given} only {path}.{key}={value}, not {own}.")
-    if config["trainer"]["gradient_clip_val"] is None:
-        raise UserError(f"{given} only gradients that are clipped: give trainer.gradient_clip_val a number.")
+            if values[key] != value:
+                raise UserError(f"{given} only {path}.{key}={value}, not {values[key]}.")

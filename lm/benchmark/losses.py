@@ -26,7 +26,7 @@ def torch_chunked(config: dict[str, Any], next_turn: Callable[..., None]) -> Non
     """A step is torch's linear_cross_entropy with its own chunking, or with chunks of `chunk` positions."""
     if not hasattr(nn, "LinearCrossEntropyOptions"):
         raise UserError(
-            f"work=loss given, but torch {torch.__version__} has no chunks for it: use torch 2.13 or newer."
+            f"work=loss given, but torch {torch.__version__} has no nn.LinearCrossEntropyOptions: use torch 2.13."
         )
     size = config.get("chunk")
     options = nn.LinearCrossEntropyOptions(**({"chunking_method": None, "batch_chunk_size": size} if size else {}))

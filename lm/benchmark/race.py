@@ -110,6 +110,7 @@ def _work(line: Connection, side: Side) -> None:
 
     try:
         resolve_name(side.function)(side.config, next_turn)
+        line.send(RuntimeError(f"{side.name} ended by itself"))
     except Exception as error:
         message = user_error_message(error)
         line.send(UserError(message) if message else RuntimeError(f"{side.name} failed:\n{traceback.format_exc()}"))

@@ -8,36 +8,38 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lm.benchmark.comparable import check_precision
+from lm.benchmark.comparable import check_trainer
 from lm.config.composition import one_line_if_not_composed
 from lm.config.launch import task_overrides
 from lm.config.num_params import asked_params, without_num_params
+from lm.config.ranges import check_ranges
 from lm.config.validation import check
 from lm.errors import UserError
 
 GROUPS = ["seed", "data", "model", "optimizer", "scheduler", "trainer"]  # of the config, what a side reads
-MAY_CHANGE = ("model", "learning_rate", "optimizer", "trainer")  # what overrides may be of
-# the text as the plain loop reads it
-PLAIN_DATA = {"min_count": 1, "max_size": None, "bptt_jitter": False, "eval_trim": False, "tokenize": False}
+MAY_CHANGE = ("seed", "model", "learning_rate", "optimizer", "trainer")  # what overrides may be of
+# the words and the windows of the plain loop
+WORDS = {"min_count": 1, "max_size": None, "tokenize": False}
+WINDOWS = {"bptt_jitter": False, "partial_shuffle": False, "eval_trim": False}
 
 
-def training_config(config: DictConfig, overrides: Sequence[str], plain_data: bool = True) -> dict[str, Any]:
+def training_config(config: DictConfig, overrides: Sequence[str], any_words: bool = False) -> dict[str, Any]:
     """A training config for the text of a benchmark, in primitive types, with the files of the text.
 
     Args:
         config: the benchmark's.
         overrides: of a model and a side.
-        plain_data: whether the text is read as the plain loop reads it, else as `config.data` says.
+        any_words: whether the vocabulary is that of `config.data`, else that of the plain loop.
 
     Raises:
-        UserError: an override is mistaken, or of what a side does not read.
+        UserError: an override is mistaken, or of what is the same for all sides.
     """
     with one_line_if_not_composed():
         for each in OverridesParser.create().parse_overrides(list(overrides)):
             if each.key_or_group.replace("/", ".").partition(".")[0] not in MAY_CHANGE:
                 raise UserError(
-                    f"{each.input_line} given, but a side takes only overrides of {', '.join(MAY_CHANGE)}; those of "
-                    "data are given to all sides, on the command line."
+                    f"{each.input_line} given, but a side takes only overrides of {', '.join(MAY_CHANGE)}: the text, "
+                    "data, is given for all sides, on the command line."
                 )
         training = compose("train", [f"trainer={config.accelerator}", "scheduler=constant", "run_dir=.", *overrides])
     if asked_params(training)[0] is not None:
@@ -45,18 +47,20 @@ def training_config(config: DictConfig, overrides: Sequence[str], plain_data: bo
             f"{' '.join(overrides)} given, but a side has no model.num_params: give model.core.hidden_size."
         )
     training = without_num_params(training)
-    training.data = {**config.data, **(PLAIN_DATA if plain_data else {})}
+    training.data = {**config.data, **WINDOWS, **({} if any_words else WORDS)}
     check(training)
-    check_precision(training.trainer.precision, overrides)
+    check_ranges(training)
+    check_trainer(training.trainer, overrides)
     files = [str(file) for file in instantiate(config.data).files]
     groups = OmegaConf.to_container(OmegaConf.masked_copy(training, GROUPS), resolve=True)
     assert isinstance(groups, dict)
     return {**groups, "files": files, "words": config.words, "num_samples": 1, **config.learn}
 
 
-def check_plain_data() -> None:
-    """Refuse on the command line how the plain loop does not read a text."""
+def check_typed_data(any_words: bool) -> None:
+    """Refuse options of the data on the command line that the plain loop has not."""
+    plain = WINDOWS if any_words else WINDOWS | WORDS
     for each in task_overrides():
         group, _, key = each.key_or_group.partition(".")
-        if group == "data" and key in PLAIN_DATA and each.value() != PLAIN_DATA[key]:
-            raise UserError(f"{each.input_line} given, but the plain loop has only data.{key}={PLAIN_DATA[key]}.")
+        if group == "data" and key in plain and each.value() != plain[key]:
+            raise UserError(f"{each.input_line} given, but a benchmark has only data.{key}={plain[key]}.")

@@ -74,7 +74,7 @@ def default_output_path(path: str | Path, ending: str) -> Path:
 
 
 def _newest(given: str, runs: Path, key: str) -> Path:
-    found = _newest_first(runs.glob(f"*/checkpoints/{NEWEST[given]}"))
+    found = newest_first(runs.glob(f"*/checkpoints/{NEWEST[given]}"))
     if not found:
         raise UserError(
             f"{key}={given} given, but no run in {runs} has a {NEWEST[given]}: give the path of a .ckpt file."
@@ -84,13 +84,13 @@ def _newest(given: str, runs: Path, key: str) -> Path:
 
 def _listed(paths: Iterable[Path]) -> str:
     """Some of the paths, newest first, to end a sentence with."""
-    found = _newest_first(paths)
+    found = newest_first(paths)
     if not found:
         return ""
     more = ", …" if len(found) > SHOWN else ""
     return f"; there is {', '.join(map(str, found[:SHOWN]))}{more}"
 
 
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
+def newest_first(paths: Iterable[Path]) -> list[Path]:
     """The files among the paths, some of which may be links to nothing."""
     return sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -91,7 +91,8 @@ def reason_left_in(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = signals.received() or not isinstance(error, Exception)  # Lightning exits after a signal
+        exited = isinstance(error, SystemExit) and isinstance(error.code, int)  # as Lightning does after a signal
+        stopped = signals.received() or exited or isinstance(error, KeyboardInterrupt)
         leave(STOPPED if stopped else user_error_message(error) or repr(error), folder)
         raise
     if signals.received():

@@ -17,7 +17,7 @@ from lm.errors import UserError
 # The last part of every key that takes a path, in any script and at any depth: data.root, hydra.run.dir …
 PATHS = {"ckpt", "out", "plot", "file", "prompt_file", "root", "cache_dir", "pretrained", "dir", "subdir", "run_dir"}
 PATHS |= {"runs", "dirpath", "path", "filename", "save_dir", "default_root_dir", "output_subdir", "storage"}
-PATHS |= {"init_from"}
+PATHS |= {"init_from", "repo"}  # a repository may have a number for its name
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"}
 FLAGS_WITH_VALUE |= {"--config-dir", "-cd", "--experimental-rerun", "--info", "-i"}

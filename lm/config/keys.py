@@ -26,21 +26,21 @@ class Keys:
 
     Attributes:
         nodes: the dotted keys of a config, with their values.
-        added: those that the overrides set, with their values.
+        given: those that the overrides set, with their values.
         options: those of each group.
         choices: the option chosen of each group, or None.
     """
 
     nodes: Mapping[str, Any]
-    added: Mapping[str, Any]
+    given: Mapping[str, Any]
     options: Mapping[str, list[str]]
     choices: Mapping[str, str | None]
 
     @classmethod
     def of(cls, config: DictConfig, overrides: list[Override], options: Mapping[str, list[str]]) -> "Keys":
         """Those of a composed config, and those that `overrides` set in it."""
-        added = {key: value for each in overrides for key, value in _leaves(each.key_or_group, each.value())}
-        return cls(nodes_of(config), added, options, dict(config.hydra.runtime.choices))
+        given = {key: value for each in overrides for key, value in _leaves(each.key_or_group, each.value())}
+        return cls(nodes_of(config), given, options, dict(config.hydra.runtime.choices))
 
     def check(self, override: Override) -> None:
         """Check that what an override sets is there or may be added, and that what it leaves out may be.
@@ -89,7 +89,7 @@ class Keys:
         """Whether a new key is, or is below, an argument of something with a `_target_`, there already or added."""
         node, name = _parent(path), last_part(path)
         while node:
-            if target := self.added.get(f"{node}._target_") or self.nodes.get(f"{node}._target_"):
+            if target := self.given.get(f"{node}._target_") or self.nodes.get(f"{node}._target_"):
                 is_entry = node in self.nodes or _parent(node) in ENTRIES or self._is_argument(node)
                 return is_entry and (_takes(target, name, node) or name in INSTANTIATE_KEYS)
             node, name = _parent(node), last_part(node)

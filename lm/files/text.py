@@ -71,7 +71,7 @@ def write_text(text: str, path: str | Path) -> Path:
 
 
 def split_lines(text: str) -> list[str]:
-    r"""The text split at each `\n`, `\r` and `\r\n`; after an end of line comes another line, if an empty one."""
+    r"""The text split at each `\n`, `\r` and `\r\n`; after an end of line comes another, possibly empty, line."""
     return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 

@@ -1,4 +1,4 @@
-"""Distributed training: the DDP strategy, Lightning's SLURM plugin, and requeueing."""
+"""Distributed training: the DDP strategy, Lightning's SLURM plugin, requeueing, and what the ranks tell each other."""
 
 import os
 import subprocess

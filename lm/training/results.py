@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,35 @@ def best_checkpoint(trainer: Trainer) -> str | None:
     return path if path and Path(path).is_file() else None
 
 
-def validation_metrics(trainer: Trainer) -> dict[str, float]:
+def validation_metrics(trainer: Trainer, module: LightningModule, data: LightningDataModule) -> dict[str, float]:
     """The validation results of the best checkpoint and its step; those of the last weights where none was kept."""
-    if best_checkpoint(trainer) and (metrics := getattr(trainer.checkpoint_callback, "best_metrics", None)):
-        return dict(metrics)
+    if checkpoint := best_checkpoint(trainer):
+        if metrics := getattr(trainer.checkpoint_callback, "best_metrics", None):
+            return dict(metrics)
+        loggers, trainer.loggers = trainer.loggers, []  # what follows is no point of the curve
+        try:  # a callback of one's own has kept no results
+            return _scored(trainer.validate, "val", checkpoint, module, data)
+        finally:
+            trainer.loggers = loggers
     last = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     return last | {"val/step": getattr(trainer.lightning_module, "validated_step", 0)} if last else {}
 
 
 def test_metrics(trainer: Trainer, module: LightningModule, data: LightningDataModule) -> dict[str, float]:
     """The test results of the best checkpoint and its step; those of the last weights where none was kept."""
-    checkpoint = best_checkpoint(trainer)
-    step = trainer.global_step
-    if checkpoint:
-        step = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
-    tested = trainer.test(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
-    return {**tested[0], "test/step": step} if tested and tested[0] else {}
+    if checkpoint := best_checkpoint(trainer):
+        return _scored(trainer.test, "test", checkpoint, module, data)
+    [metrics] = trainer.test(module, data, verbose=False) or [{}]
+    return {**metrics, "test/step": trainer.global_step} if metrics else {}
+
+
+def _scored(
+    score: Callable[..., Any], split: str, checkpoint: str, module: LightningModule, data: LightningDataModule
+) -> dict[str, float]:
+    """The results of a checkpoint, and its step."""
+    step = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+    [metrics] = score(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False) or [{}]
+    return {**metrics, f"{split}/step": step} if metrics else {}
 
 
 def print_parameters(model: CausalLM) -> dict[str, int]:

@@ -91,10 +91,10 @@ def fit_and_test(config: DictConfig, resumed: Resumed | None) -> FinishedRun:
             trainer.fit(module, data, ckpt_path=resumed and resumed.path, weights_only=True)
         if trainer.is_global_zero and was_stopped(trainer):
             leave(STOPPED, config.run_dir)
-        metrics = validation_metrics(trainer)
-        checkpoint = best_checkpoint(trainer)
-        # now, since the test restores the callbacks as they were at the best checkpoint
+        # now, since scoring the best checkpoint restores the callbacks as they were then
         costs = timer.metrics | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+        metrics = validation_metrics(trainer, module, data)
+        checkpoint = best_checkpoint(trainer)
         try:
             if config.test:
                 metrics |= test_metrics(trainer, module, data)

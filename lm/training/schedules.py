@@ -18,9 +18,9 @@ from lm.errors import UserError
 def divide_on_plateau(
     optimizer: Optimizer, total_steps: int, factor: float, patience: int = 0
 ) -> LRSchedulerConfigType:
-    """Divide the learning rate by `factor` (4 in pytorch/examples) after a validation without a better loss.
+    """Divide the learning rate by `factor` (4 in pytorch/examples) after an epoch without a better validation loss.
 
-    `patience` validations without improvement are tolerated. `total_steps` is unused: the validation loss decides.
+    `patience` validated epochs without improvement are tolerated. `total_steps` is unused: the validation loss decides.
     """
     if not factor > 1:
         raise UserError(f"factor={factor} given, but it must be above 1.")

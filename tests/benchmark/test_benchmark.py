@@ -97,14 +97,17 @@ def test_every_model_runs_against_the_plain_loop_and_the_plain_loop_comes_first(
         ('models.gru.overrides=["optimizer=adamw"]', "has only optimizer._target_=lm.training.optimizers.SGD"),
         (
             'models.gru.overrides=["modle=gru"]',
-            "modle=gru given, but a side takes only overrides of model, ",
+            "modle=gru given, but a side takes only overrides of seed, model",
         ),
         ('models.gru.overrides=["model=grv"]', "Could not find 'model/grv'"),
         ('models.gru.overrides=["regularizer=ar_tar"]', "regularizer=ar_tar given, but a side takes only"),
         ('models.gru.overrides=["model.num_params=2M"]', "a side has no model.num_params: give model.core.hidden_size"),
         ('models.gru.overrides=["trainer.accumulate_grad_batches=2"]', "only trainer.accumulate_grad_batches=1, not 2"),
         ('models.gru.overrides=["trainer.gradient_clip_val=null"]', "only gradients that are clipped"),
-        ('sides.fast=["trainer.precision=bf16-true"]', "only trainer.precision=32-true or bf16-mixed, not bf16-true"),
+        ('sides.fast=["trainer.precision=bf16-true"]', "only trainer.precision=32-true or 32 or bf16-mixed, not"),
+        ('sides.fast=["trainer.max_steps=10"]', "a side has only trainer.max_steps=-1, not 10"),
+        ('sides.fast=["+trainer.max_time=00:01:00"]', "a side has only trainer.max_time=None"),
+        ('sides.fast=["optimizer.lr=-1"]', "optimizer.lr=-1 given, but it must be a"),
         ("chunks=[x]", "chunks=['x'] given, but it must be of type list"),
         ("accelerator=tpu", "accelerator=tpu given, but it must be one of cpu, gpu"),
         ('models.gru.overrides=["trainer.max_epochs=x"]', "trainer.max_epochs=x given, but it must be of type"),
@@ -115,19 +118,21 @@ def test_what_cannot_be_run_is_refused_by_name(override, message, text_folder):
         plan(text_folder, *(each for each in ("work=[train]", "only=[gru]") if each[:5] != override[:5]), override)
 
 
-def test_the_text_is_read_as_the_plain_loop_reads_it_but_for_the_cutoffs(text_folder):
-    vocabulary = ("data.min_count=3", "only=[lstm]")
+def test_words_and_windows_are_those_of_the_plain_loop_but_for_the_words_of_cutoffs(text_folder):
+    options = ("data.min_count=3", "data.bptt_jitter=true", "data.partial_shuffle=true", "only=[lstm]")
     for work, min_count in (("train", 1), ("cutoffs", 3)):
-        [(*_, sides)] = plan(text_folder, *vocabulary, f"work=[{work}]")
-        assert {side.config["data"]["min_count"] for side in sides} == {min_count}
+        [(*_, sides)] = plan(text_folder, *options, f"work=[{work}]")
+        texts = [side.config["data"] for side in sides]
+        assert {each["min_count"] for each in texts} == {min_count}
+        assert not any(each["bptt_jitter"] or each["partial_shuffle"] for each in texts)
     with pytest.raises(UserError, match=r"sides.adaptive=\[\] given, but work=cutoffs is for an adaptive softmax"):
         plan(text_folder, "work=[cutoffs]", "sides.adaptive=[]")
 
 
-def test_how_the_plain_loop_does_not_read_a_text_is_refused_on_the_command_line(text_folder, tmp_path):
+def test_what_the_plain_loop_does_not_do_with_a_text_is_refused_on_the_command_line(text_folder, tmp_path):
     done = run_benchmark(text_folder, tmp_path, "work=[train]", "data.min_count=3")
     assert done.returncode == 1
-    assert done.stderr == "data.min_count=3 given, but the plain loop has only data.min_count=1.\n"
+    assert done.stderr == "data.min_count=3 given, but a benchmark has only data.min_count=1.\n"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

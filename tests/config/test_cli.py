@@ -75,3 +75,6 @@ def test_a_run_that_a_signal_ends_by_an_exit_was_stopped(error, tmp_path):
     with pytest.raises(type(error)), reason_left_in(tmp_path):
         raise error
     assert (tmp_path / ERROR_FILE).read_text() == STOPPED
+    with pytest.raises(SystemExit), reason_left_in(tmp_path):
+        raise SystemExit("bad data")
+    assert "bad data" in (tmp_path / ERROR_FILE).read_text()

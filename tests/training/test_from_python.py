@@ -9,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 import lm
 from lm.errors import UserError
 from lm.training.report import read_runs
-from tests.conftest import small
+from lm.training.runs import read_curve
+from tests.conftest import ADAM, small
 
 
 def test_a_run_from_python_is_what_the_script_makes_and_returns_its_model(text_folder, tmp_path, monkeypatch):
@@ -34,13 +35,18 @@ def test_a_run_that_keeps_no_checkpoint_has_metrics_but_no_model(text_folder, tm
     assert done.metrics["val/ppl"] > 0
 
 
-def test_the_model_is_that_of_the_best_checkpoint_of_a_callback_of_ones_own(text_folder, tmp_path, monkeypatch):
+def test_model_and_metrics_are_of_the_best_checkpoint_of_a_callback_of_ones_own(text_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mine = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,dirpath:mine,monitor:val/loss}"
-    done = lm.train(*small(text_folder), "trainer.max_epochs=1", "~callbacks.checkpoint", f"+callbacks.mine={mine}")
+    worst = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,dirpath:mine,monitor:val/loss,mode:max}"
+    options = ("trainer.max_epochs=2", "~callbacks.checkpoint", f"+callbacks.mine={worst}")
+    done = lm.train(*small(text_folder), *ADAM, *options)
     [kept] = (tmp_path / "mine").iterdir()
     words = "w1 w2 w3"
     assert done.model.log_prob(words) == lm.LanguageModel.load(kept).log_prob(words)
+    first, last = (point["val/loss"] for point in read_curve(done.folder))
+    assert last < first
+    assert done.metrics["val/loss"] == pytest.approx(first)
+    assert done.metrics["val/step"] == done.metrics["test/step"] == done.metrics["steps"] / 2
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_and_works_again_after_it(text_folder, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from lm.checkpoints import checkpoint
-from lm.checkpoints.find import find_checkpoint
+from lm.checkpoints.find import find_checkpoint, newest_first
 from lm.config.launch import started_again
 from lm.config.plain_data import cut
 from lm.config.validation import snapshot
@@ -106,7 +106,7 @@ def _newest(config: DictConfig, plain: Mapping[str, Any]) -> tuple[Path, checkpo
     """The newest run with this config; reports which newer ones are damaged, and how the newest one differs."""
     runs = Path(config.run_dir).absolute().parent
     skipped = ""
-    for path in sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in newest_first(runs.glob("*/checkpoints/last.ckpt")):
         try:
             stored = checkpoint.load(path)
         except UserError as error:
