@@ -1,5 +1,6 @@
 """README and docs/ name only what exists: links, paths, and the overrides of commands."""
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -75,4 +76,9 @@ def test_commands_compose(page):
         arguments = shlex.split(arguments.split(" > ")[0].split("#")[0])
         if "optuna" in command and not HAS_SWEEP:
             continue
-        check_command_line(script, hydra_arguments(arguments, FREE_TEXT))
+        check_once(script, *hydra_arguments(arguments, FREE_TEXT))
+
+
+@functools.cache
+def check_once(script, *arguments):
+    check_command_line(script, arguments)

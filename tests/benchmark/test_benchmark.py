@@ -13,21 +13,24 @@ from pkgutil import resolve_name
 import psutil
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from lm.benchmark import learning
 from lm.benchmark.race import Side, race
 from lm.benchmark.report import LIMIT, chart, rows, table
 from lm.errors import UserError
 from scripts.benchmark import races
-from tests.conftest import CONF, PROCESS_TIMEOUT, needs_gpu, wait_for
+from tests.conftest import PROCESS_TIMEOUT, composed, needs_gpu, parsed, wait_for
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
 
+@pytest.fixture(autouse=True)
+def composed_once(monkeypatch):
+    monkeypatch.setattr("lm.benchmark.training_config.compose", lambda script, lines: composed(script, *lines))
+
+
 def plan(text_folder, *overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return list(races(compose("benchmark", ["data=text", f"data.root={text_folder}", *overrides])))
+    return list(races(composed("benchmark", "data=text", f"data.root={text_folder}", *overrides)))
 
 
 def run_benchmark(text_folder, tmp_path, *overrides):
@@ -129,10 +132,12 @@ def test_words_and_windows_are_those_of_the_plain_loop_but_for_the_words_of_cuto
         plan(text_folder, "work=[cutoffs]", "sides.adaptive=[]")
 
 
-def test_what_the_plain_loop_does_not_do_with_a_text_is_refused_on_the_command_line(text_folder, tmp_path):
-    done = run_benchmark(text_folder, tmp_path, "work=[train]", "data.min_count=3")
-    assert done.returncode == 1
-    assert done.stderr == "data.min_count=3 given, but a benchmark has only data.min_count=1.\n"
+def test_what_the_plain_loop_does_not_do_with_a_text_is_refused_on_the_command_line(text_folder, monkeypatch):
+    typed = parsed("data.min_count=3")
+    monkeypatch.setattr("lm.benchmark.training_config.task_overrides", lambda: [typed])
+    assert plan(text_folder, "work=[cutoffs]", "only=[lstm]", "data.min_count=3")
+    with pytest.raises(UserError, match=r"^data.min_count=3 given, but a benchmark has only data.min_count=1\.$"):
+        plan(text_folder, "work=[train]", "only=[lstm]", "data.min_count=3")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

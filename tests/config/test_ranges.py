@@ -61,13 +61,14 @@ def test_the_values_in_conf_are_in_their_ranges(numbers):
 
 def test_nan_and_absurd_numbers_are_refused_in_one_line_that_names_the_key(numbers):
     for key, config in numbers.items():
+        others = RANGES.keys() - {key}
         for value in (math.nan, math.inf, -math.inf, -BIG, BIG, 10**400, float(BIG), "many"):
             if key == "trainer.val_check_interval" and value == "many":
                 continue  # Lightning takes times as text
             changed = OmegaConf.create()
             OmegaConf.update(changed, key, [value] if OmegaConf.is_list(OmegaConf.select(config, key)) else value)
             with pytest.raises(UserError) as caught:
-                check_ranges(changed)
+                check_ranges(changed, skip=others)
             assert str(caught.value).startswith(f"{key}=")
             assert "given, but it must be" in str(caught.value) or key.endswith("devices")
             assert "\n" not in str(caught.value)

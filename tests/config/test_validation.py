@@ -17,12 +17,12 @@ from lm.config.options import nested_options
 from lm.errors import UserError
 from lm.training.checks import check_training_config
 from lm.training.results import hyperparameters
+from tests import conftest
 from tests.conftest import CONF, needs_sweep
 
 
 def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", ["run_dir=runs/x", *overrides])
+    return conftest.composed("train", "run_dir=runs/x", *overrides)
 
 
 ALONE = ("model", "experiment", "debug", "hparams_search")  # groups whose options may refuse another group's
@@ -46,7 +46,9 @@ def marked(option):
 
 @pytest.mark.parametrize("option", list(map(marked, options("train"))))
 def test_every_option_of_every_group_composes_and_fits_its_signatures(option):
-    config = composed(*option.split(), *(["data.root=x"] if "data=" in option else []))
+    data = ["data.root=x"] if "data=" in option else []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["run_dir=runs/x", *option.split(), *data])
     if "trainer" in option:
         config.trainer.accelerator = "cpu"
     check_training_config(config)

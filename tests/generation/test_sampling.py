@@ -76,7 +76,7 @@ def test_top_1_is_the_most_probable_word_each_time(core_name):
 
 def test_the_same_seed_gives_the_same_samples_and_another_does_not(core_name):
     model = make_model(core_name)
-    first, second, other = (generated(model, 40, seed=seed, num_samples=3) for seed in (1, 1, 2))
+    first, second, other = (generated(model, 15, seed=seed, num_samples=3) for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert not torch.equal(first[:, 0], first[:, 1])

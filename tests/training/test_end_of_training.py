@@ -126,7 +126,7 @@ class Signal(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("after", [4, 5])  # windows: in the middle of a step of three
+@pytest.mark.parametrize("after", [4, pytest.param(5, marks=pytest.mark.slow)])  # windows: in a step of three
 def test_sigterm_in_the_midst_of_a_step_is_saved_after_it(after, undisturbed, text_folder, tmp_path):
     fatal = (
         "+callbacks.signal._target_=tests.training.test_end_of_training.Signal",
