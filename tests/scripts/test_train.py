@@ -134,13 +134,14 @@ def test_every_core_learns_with_tied_weights(text_folder, tmp_path, model):
 
 
 def test_a_run_that_never_validates_ends_well(text_folder, tmp_path):
-    arguments = ("trainer.limit_val_batches=0", "scheduler=constant", "trainer.max_epochs=1", "test=false")
+    arguments = ("trainer.limit_val_batches=0", "scheduler=constant", "trainer.max_steps=3", "test=false")
     assert train(tiny_config(text_folder, tmp_path, *arguments)) == {}
 
 
 def test_callbacks_can_be_left_out(text_folder, tmp_path):
     left_out = [f"~callbacks.{name}" for name in ("checkpoint", "resumable_checkpoint", "sample_text")]
-    metrics = train(tiny_config(text_folder, tmp_path, *left_out, "trainer.max_epochs=1"))
+    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=3")
+    metrics = train(tiny_config(text_folder, tmp_path, *left_out, *short))
     assert {"val/ppl", "test/ppl"} <= set(metrics)
     assert not list(tmp_path.rglob("*.ckpt"))
 

@@ -76,7 +76,7 @@ def test_a_run_has_the_steps_of_its_time_and_keeps_their_number_when_resumed(
 
 
 def test_a_run_that_began_without_it_cannot_go_on_with_it(text_folder, tmp_path):
-    train(tiny_config(text_folder, tmp_path, "trainer.max_epochs=1"))
+    train(tiny_config(text_folder, tmp_path, "trainer.max_steps=3", "test=false"))
     with pytest.raises(
         UserError, match=r"train_minutes=1 given, but the run of ckpt=.*last\.ckpt began with train_minutes=None"
     ):

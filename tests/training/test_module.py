@@ -119,7 +119,7 @@ def test_validation_in_mid_epoch_leaves_training_as_it_is(data):
     def final_weights(**options):
         module = make_module(data, dropout=0.3)
         torch.manual_seed(1)
-        make_trainer(max_epochs=2, **options).fit(module, data)
+        make_trainer(max_epochs=2, limit_train_batches=12, **options).fit(module, data)
         return [parameter.detach() for parameter in module.parameters()]
 
     without, within = final_weights(limit_val_batches=0), final_weights(val_check_interval=3)
@@ -128,8 +128,9 @@ def test_validation_in_mid_epoch_leaves_training_as_it_is(data):
 
 def test_logged_interval_covers_all_its_windows(data):
     module, recorder, every = make_module(data), Recorder(), Recorder()
-    make_trainer(max_epochs=1, callbacks=[recorder], log_every_n_steps=4, limit_val_batches=0).fit(module, data)
-    make_trainer(max_epochs=1, callbacks=[every], limit_val_batches=0).fit(make_module(data), data)
+    options = {"max_epochs": 1, "limit_train_batches": 12, "limit_val_batches": 0}
+    make_trainer(callbacks=[recorder], log_every_n_steps=4, **options).fit(module, data)
+    make_trainer(callbacks=[every], **options).fit(make_module(data), data)
     mean = sum(logged["train/loss"] for logged in every.logged[4:8]) / 4
     assert recorder.logged[7]["train/loss"] == pytest.approx(mean, rel=1e-5)
     assert recorder.logged[8]["train/loss"] == recorder.logged[7]["train/loss"], "nothing is logged between"
@@ -152,7 +153,7 @@ def test_learning_rate_is_divided_when_validation_does_not_improve(data, every):
 
 def test_an_interval_covers_all_windows_of_accumulated_steps(data):
     module, recorder, every = make_module(data, lr=1e-9), Recorder(), Recorder()
-    options = {"max_epochs": 1, "limit_val_batches": 0}
+    options = {"max_epochs": 1, "limit_train_batches": 8, "limit_val_batches": 0}
     make_trainer(callbacks=[recorder], log_every_n_steps=2, accumulate_grad_batches=2, **options).fit(module, data)
     make_trainer(callbacks=[every], **options).fit(make_module(data, lr=1e-9), data)
     mean = sum(logged["train/loss"] for logged in every.logged[:4]) / 4

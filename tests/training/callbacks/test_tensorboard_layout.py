@@ -15,7 +15,7 @@ def test_the_projectors_file_holds_no_digits_that_nobody_sees(trained):
 def test_a_core_with_a_context_but_without_attention_trains(text_folder, tmp_path, monkeypatch):
     original = Core.__init__
     monkeypatch.setattr(Core, "__init__", lambda core, **sizes: original(core, **sizes, context=8))
-    train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_epochs=1", "test=false", figures=True))
+    train(tiny_config(text_folder, tmp_path, "model=lstm", "trainer.max_steps=3", "test=false", figures=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert "samples/surprisal" in events.Tags()["images"]
