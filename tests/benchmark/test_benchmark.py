@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from pkgutil import resolve_name
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -24,13 +25,9 @@ from tests.conftest import PROCESS_TIMEOUT, composed, needs_gpu, parsed, wait_fo
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
 
-@pytest.fixture(autouse=True)
-def composed_once(monkeypatch):
-    monkeypatch.setattr("lm.benchmark.training_config.compose", lambda script, lines: composed(script, *lines))
-
-
 def plan(text_folder, *overrides):
-    return list(races(composed("benchmark", "data=text", f"data.root={text_folder}", *overrides)))
+    with patch("lm.benchmark.training_config.compose", lambda script, lines: composed(script, *lines)):
+        return list(races(composed("benchmark", "data=text", f"data.root={text_folder}", *overrides)))
 
 
 def run_benchmark(text_folder, tmp_path, *overrides):
