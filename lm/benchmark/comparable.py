@@ -44,9 +44,7 @@ def check_trainer(trainer: Mapping[str, Any], overrides: Sequence[str]) -> None:
         overrides: of the side, to name in the message.
     """
     given = f"{' '.join(overrides)} given, but a side has"
-    for key, value in TRAINER.items():
-        if (own := trainer.get(key, value)) != value:
-            raise UserError(f"{given} only trainer.{key}={value}, not {own}.")
+    _check_values(given, "trainer", TRAINER | dict(trainer), TRAINER)
     if str(trainer["precision"]) not in PRECISIONS:
         raise UserError(f"{given} only trainer.precision={' or '.join(PRECISIONS)}, not {trainer['precision']}.")
     if not trainer["gradient_clip_val"]:
@@ -73,6 +71,10 @@ def check_comparable(config: Mapping[str, Any], overrides: Sequence[str]) -> Non
         ("model", model, MODEL | {"output_dropout": 0 if is_transformer else core["dropout"]}),
         ("optimizer", config["optimizer"], OPTIMIZER),
     ):
-        for key, value in plain.items():
-            if values[key] != value:
-                raise UserError(f"{given} only {path}.{key}={value}, not {values[key]}.")
+        _check_values(given, path, values, plain)
+
+
+def _check_values(given: str, path: str, values: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+    for key, value in plain.items():
+        if values[key] != value:
+            raise UserError(f"{given} only {path}.{key}={value}, not {values[key]}.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from inspect import Signature, signature
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 from hydra._internal.utils import _locate
@@ -116,7 +116,7 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     try:
         return signature(target)
     except ValueError:
-        return signature(lambda *_, **__: None)
+        return Signature([Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)])
 
 
 def located(target: str, node: str) -> Any:
